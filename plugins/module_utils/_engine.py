@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read, plan, apply, verify: what every module of this collection shares.
+
+A module describes its resource as a :class:`Resource`; :func:`run` does the rest, once for
+all modules: check mode, diff, refusals, verification, redaction and the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
+from ansible_collections.personal.cluster.plugins.module_utils._run import redact
+
+State = TypeVar("State")
+View = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change: a sentence for a person, and the call that makes it."""
+
+    sentence: str
+    apply: Callable[[], None]
+
+
+@dataclass
+class Plan(Generic[State]):
+    """What leads from the current to the desired state.
+
+    ``refusals`` are sentences; one is enough to stop before the first step. ``predicted`` is
+    the state after all steps, as far as it can be known beforehand.
+    """
+
+    predicted: State
+    steps: list[Step] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Resource(Protocol[State]):
+    """What a module manages. ``read`` and ``plan`` have no side effects; ``plan`` is pure."""
+
+    def read(self) -> State:
+        """Look at the system once.
+
+        :raises NotYet: the tool or its daemon is not there yet, and never was used.
+        """
+        ...
+
+    def blank(self) -> State:
+        """Return the state of a host on which the tool was never used: what check mode plans from."""
+        ...
+
+    def plan(self, state: State) -> Plan[State]:
+        """Return the ordered steps from ``state`` to the desired state."""
+        ...
+
+    def view(self, state: State) -> View:
+        """Return ``state`` as plain data, without secrets: the result and the diff's two sides."""
+        ...
+
+
+def _redacted(value: Any, secrets: Collection[str]) -> Any:
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, dict):
+        return {key: _redacted(item, secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redacted(item, secrets) for item in value]
+    return value
+
+
+def converge(resource: Resource[State], *, check: bool, done: list[str]) -> dict[str, Any]:
+    """Bring ``resource`` to its desired state and return the module's result.
+
+    :param check: stop after planning; the result is what a run would do.
+    :param done: receives the sentence of each step that was finished, also when a later one fails.
+    :raises Refused: the plan holds refusals; nothing was changed.
+    :raises ClusterError: a step failed, or the state did not converge.
+    """
+    warnings: list[str] = []
+    try:
+        before = resource.read()
+    except NotYet as error:
+        if not check:
+            raise
+        before = resource.blank()
+        warnings.append(f"{error}; planned from nothing")
+    plan = resource.plan(before)
+    if plan.refusals:
+        raise Refused(plan.refusals)
+    warnings += plan.warnings
+    after = plan.predicted if plan.steps else before
+    if plan.steps and not check:
+        for step in plan.steps:
+            step.apply()
+            done.append(step.sentence)
+        after = resource.read()
+        left = resource.plan(after)
+        if left.refusals or left.steps:
+            rest = left.refusals + [step.sentence for step in left.steps]
+            raise ClusterError("not converged, still to do: " + "; ".join(rest))
+    view_before, view_after = resource.view(before), resource.view(after)
+    result: dict[str, Any] = {
+        "changed": bool(plan.steps),
+        "actions": [step.sentence for step in plan.steps],
+        **view_after,
+    }
+    if plan.steps:
+        result["diff"] = {"before": view_before, "after": view_after}
+    if warnings:
+        result["warnings"] = warnings
+    return result
+
+
+def run(module: AnsibleModule, resource: Resource[State], secrets: Collection[str] = ()) -> None:
+    """Converge ``resource`` and end the module with its result or its failure."""
+    done: list[str] = []
+    try:
+        result = converge(resource, check=module.check_mode, done=done)
+    except ClusterError as error:
+        module.fail_json(msg=redact(str(error), secrets), actions=_redacted(done, secrets), changed=bool(done))
+    module.exit_json(**_redacted(result, secrets))
+
+
+def report(module: AnsibleModule, read: Callable[[], View], secrets: Collection[str] = ()) -> None:
+    """End an ``_info`` module with what ``read`` returns."""
+    try:
+        view = read()
+    except ClusterError as error:
+        module.fail_json(msg=redact(str(error), secrets))
+    module.exit_json(changed=False, **_redacted(view, secrets))
