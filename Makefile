@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# make help lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)/roles/lab/files
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+CLUSTERLAB := .venv/bin/python -m clusterlab
+RELEASE ?=
+NODE ?= node1
+
+.PHONY: help
+help: ## What make can do here
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: bootstrap bootstrap-test
+bootstrap: ## Install what the lab needs (Debian packages, .venv)
+	@tools/bootstrap lab
+bootstrap-test: ## Install what the tests need too
+	@tools/bootstrap test
+
+.PHONY: lab lab-up lab-status lab-start lab-stop lab-destroy lab-ssh
+lab: lab-up ## Boot the virtual cluster and build it with site.yml (RELEASE=bookworm for Debian 12)
+	@.venv/bin/python tools/converge.py
+lab-up: bootstrap ## Boot the virtual machines alone
+	@$(CLUSTERLAB) up $(if $(RELEASE),--release $(RELEASE))
+lab-status: ## What of the lab runs
+	@$(CLUSTERLAB) status
+lab-start: ## Switch all machines on
+	@$(CLUSTERLAB) start
+lab-stop: ## Shut all machines down
+	@$(CLUSTERLAB) stop
+lab-destroy: ## Remove the machines and their disks; the image stays
+	@$(CLUSTERLAB) destroy
+lab-ssh: ## Log in: make lab-ssh NODE=node1
+	@$(CLUSTERLAB) ssh $(NODE)
+
+.PHONY: check lint types unit integration sanity
+check: bootstrap lint types unit ## The fast part: linters, types, unit tests
+lint:
+	ruff check .
+	ruff format --check .
+	yamllint --strict .
+	ansible-lint --offline --strict
+	python tools/role_readmes.py --check
+types:
+	mypy -p ansible_collections.personal.cluster.plugins
+	MYPYPATH=roles/lab/files mypy -p clusterlab
+	MYPYPATH=tools:tests/integration:tests/e2e mypy tools tests
+unit:
+	pytest -q tests/unit
+integration: bootstrap-test ## Each module against the real tool, on this computer
+	pytest -q tests/integration
+
+.PHONY: e2e test test-all bench
+e2e: lab-up ## The acceptance scenarios on the lab
+	pytest -v tests/e2e -m "not long"
+test: bootstrap-test check integration e2e ## Everything a release needs, the lab included
+test-all: test ## The long fault runs too
+	pytest -v tests/e2e -m long
+bench: ## Cost of a no-change run on a converged lab
+	@.venv/bin/python tools/bench.py
