@@ -1,0 +1,604 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge what preflight found on all hosts: every finding names the host, the variable and the remedy."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+Data = Mapping[str, Any]
+
+LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+PLACEHOLDER = re.compile(
+    r"<.*>|.*(change.?me|placeholder|todo|xxxx|your.?pass|example).*|(pass|secret|password)\d*", re.I
+)
+SECRET_LENGTH = 12
+CLUSTER = "cluster"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that stands in the way: where, which variable, what was found, what to do."""
+
+    host: str
+    variable: str
+    found: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One element of cluster_disks, with its place in the list."""
+
+    place: str
+    device: str
+    name: str
+    volume: str
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host: what the inventory declares for it, and what was found there (empty when it was not looked at)."""
+
+    name: str
+    declared: Data
+    node: Data
+    clock: Data
+    problem: str
+
+    @property
+    def address(self) -> str:
+        """The host's address in the cluster network, as declared."""
+        return str(self.declared.get("address") or "")
+
+    @property
+    def disks(self) -> list[Disk]:
+        """The declared disks; an element without device or volume has empty ones."""
+        return [
+            Disk(
+                f"cluster_disks[{index}]",
+                str(item.get("device") or ""),
+                str(item.get("name") or item.get("volume") or ""),
+                str(item.get("volume") or ""),
+            )
+            for index, item in enumerate(self.declared.get("disks") or [])
+        ]
+
+    @property
+    def nics(self) -> dict[str, list[str]]:
+        """By bridge the declared network cards, lower case; one card or a list of them."""
+        declared: Data = self.declared.get("nics") or {}
+        return {
+            bridge: [str(nic).lower() for nic in (cards if isinstance(cards, list) else [cards])]
+            for bridge, cards in declared.items()
+        }
+
+
+@dataclass(frozen=True)
+class Site:
+    """All hosts and what is asked of them."""
+
+    nodes: Sequence[Host]
+    tang: Sequence[Host]
+    settings: Data
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Nodes and tang hosts."""
+        return [*self.nodes, *self.tang]
+
+
+Check = Callable[[Site], Iterator[Finding]]
+HostCheck = Callable[[Host, Data], Iterator[Finding]]
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
+
+
+# What the inventory says, whatever the hosts are like
+
+
+def count_of_nodes(site: Site) -> Iterator[Finding]:
+    """An odd number of nodes, three at least: fewer have no majority when one is gone."""
+    count = len(site.settings["nodes"])
+    if count < 3 or count % 2 == 0:
+        yield Finding(
+            CLUSTER,
+            "group nodes",
+            f"it has {count} hosts",
+            "put three nodes (or five, or seven) into the inventory group `nodes`; an even number has no majority",
+        )
+
+
+def names_valid(site: Site) -> Iterator[Finding]:
+    """Inventory names become host names: letters, digits and hyphens only."""
+    for host in site.hosts:
+        if not all(LABEL.fullmatch(label) for label in host.name.split(".")):
+            yield Finding(
+                host.name,
+                "inventory_hostname",
+                "it is no valid host name",
+                "rename it in the inventory: lower case letters, digits and hyphens",
+            )
+
+
+def addresses_valid(site: Site) -> Iterator[Finding]:
+    """The cluster network is one, and each address lies within it."""
+    try:
+        network = ipaddress.ip_network(str(site.settings["network"]))
+    except ValueError as error:
+        yield Finding(CLUSTER, "cluster_network", str(error), "write it as a network, 10.10.0.0/24 for example")
+        return
+    for host in site.hosts:
+        if not host.address:
+            yield Finding(host.name, "cluster_address", "it is not set", f"give the host an address of {network}")
+            continue
+        try:
+            address = ipaddress.ip_address(host.address)
+        except ValueError as error:
+            yield Finding(host.name, "cluster_address", str(error), f"give the host an address of {network}")
+            continue
+        if address not in network or address in (network.network_address, network.broadcast_address):
+            yield Finding(
+                host.name,
+                "cluster_address",
+                f"{address} is no host address of cluster_network {network}",
+                f"give the host an address of {network}, or correct cluster_network",
+            )
+
+
+def addresses_distinct(site: Site) -> Iterator[Finding]:
+    """No address is used twice, the gateway's included."""
+    users: dict[str, list[str]] = {}
+    gateway = str(site.settings.get("gateway") or "")
+    if gateway:
+        users[gateway] = ["the gateway"]
+    for host in site.hosts:
+        if host.address:
+            users.setdefault(host.address, []).append(host.name)
+    for address, names in users.items():
+        for name in names[1:]:
+            yield Finding(
+                name,
+                "cluster_address",
+                f"{address} belongs to {names[0]} already",
+                "give every host an address of its own, and none of them cluster_gateway",
+            )
+
+
+def disks_declared(site: Site) -> Iterator[Finding]:
+    """Each disk has a stable name and a volume, and is named once."""
+    for host in site.nodes:
+        if not host.disks:
+            yield Finding(host.name, "cluster_disks", "no disk is declared", "list the data disks of this node")
+        for disk in host.disks:
+            if not disk.volume:
+                yield Finding(host.name, f"{disk.place}.volume", "it is not set", "name the volume: gv0, gv1 or bmv0")
+            if not disk.device.startswith("/dev/disk/by-id/"):
+                yield Finding(
+                    host.name,
+                    f"{disk.place}.device",
+                    f"{disk.device or 'nothing'} is not a stable name, at the next boot it may be another disk",
+                    "name the disk as `ls -l /dev/disk/by-id/` on the node shows it",
+                )
+        for name, times in Counter(disk.name for disk in host.disks if disk.name).items():
+            if times > 1:
+                yield Finding(
+                    host.name,
+                    "cluster_disks",
+                    f"{times} disks are named {name}",
+                    "give each disk of the same volume a `name` of its own",
+                )
+
+
+def volumes_alike(site: Site) -> Iterator[Finding]:
+    """Every node has disks for the same volumes: each volume has a copy on every node."""
+    everywhere = {disk.volume for host in site.nodes for disk in host.disks if disk.volume}
+    for host in site.nodes:
+        missing = everywhere - {disk.volume for disk in host.disks}
+        if host.disks and missing:
+            yield Finding(
+                host.name,
+                "cluster_disks",
+                f"there is no disk for {', '.join(sorted(missing))}, other nodes have one",
+                "declare one disk at least for each volume on every node",
+            )
+
+
+def nics_declared(site: Site) -> Iterator[Finding]:
+    """Every node names a card for each bridge that is asked for, and no card twice."""
+    for host in site.nodes:
+        for bridge in site.settings["bridges"]:
+            if not any(host.nics.get(bridge, [])):
+                yield Finding(
+                    host.name,
+                    f"cluster_nics.{bridge}",
+                    "no network card is declared",
+                    "name the card that is plugged into this bridge's switch, by MAC address or name",
+                )
+        for nic, times in Counter(nic for cards in host.nics.values() for nic in cards).items():
+            if times > 1:
+                yield Finding(
+                    host.name, "cluster_nics", f"{nic} is named {times} times", "each card belongs to one bridge"
+                )
+
+
+def vlans_valid(site: Site) -> Iterator[Finding]:
+    """Names and tags of the VLANs are valid and distinct."""
+    vlans: Sequence[Data] = site.settings.get("vlans") or []
+    for index, vlan in enumerate(vlans):
+        tag = vlan.get("tag")
+        if not isinstance(tag, int) or not 1 <= tag <= 4094:
+            yield Finding(
+                CLUSTER, f"cluster_vlans[{index}].tag", f"{tag} is no VLAN tag", "use a number from 1 to 4094"
+            )
+    for key in ("name", "tag"):
+        for value, times in Counter(str(vlan.get(key)) for vlan in vlans).items():
+            if times > 1:
+                yield Finding(CLUSTER, "cluster_vlans", f"{key} {value} is used {times} times", "use each only once")
+
+
+def secrets_present(site: Site) -> Iterator[Finding]:
+    """The secrets are there, and nobody left the example's text in them. Their values never show."""
+    for variable, value in site.settings["secrets"].items():
+        text = str(value or "")
+        found = ""
+        if not text.strip():
+            found = "it is empty or not set"
+        elif PLACEHOLDER.fullmatch(text.strip()):
+            found = "it still holds a placeholder"
+        elif len(text) < SECRET_LENGTH:
+            found = f"it is shorter than {SECRET_LENGTH} characters"
+        elif "\n" in text:
+            found = "it has more than one line"
+        if found:
+            yield Finding(
+                CLUSTER,
+                variable,
+                found,
+                "set it in a vault file: `openssl rand -base64 24`, then `ansible-vault encrypt_string --stdin-name "
+                f"{variable}`; keep a copy outside the cluster",
+            )
+
+
+# What was found on the hosts
+
+
+def reachable(host: Host, settings: Data) -> Iterator[Finding]:
+    """The host could be looked at."""
+    if host.problem:
+        yield Finding(
+            host.name,
+            "ansible_host",
+            host.problem,
+            f"make `ansible -b -m ansible.builtin.ping {host.name}` work first: address, ssh key, sudo, python3",
+        )
+
+
+def privileges(host: Host, settings: Data) -> Iterator[Finding]:
+    """The module ran as root, and apt can be driven from Python."""
+    if not host.node["root"]:
+        yield Finding(
+            host.name, "ansible_become", "the tasks do not run as root", "set ansible_become, or log in as root"
+        )
+    if not host.node["python_apt"]:
+        yield Finding(
+            host.name,
+            "ansible_python_interpreter",
+            "the Python that Ansible uses there has no apt bindings",
+            "run `apt-get install python3-apt` on the host, and let Ansible use /usr/bin/python3",
+        )
+
+
+def release_supported(host: Host, settings: Data) -> Iterator[Finding]:
+    """The host runs a Debian that this collection is tested on."""
+    release = host.node["release"]
+    if release["id"] != "debian" or release["version_id"] not in settings["releases"]:
+        yield Finding(
+            host.name,
+            "preflight_releases",
+            f"it runs {release['id']} {release['version_id']}".strip(),
+            f"install Debian {' or '.join(settings['releases'])} there",
+        )
+
+
+def own_name(host: Host, settings: Data) -> Iterator[Finding]:
+    """The host calls itself what the inventory calls it: storage and guests find each other by these names."""
+    name = host.node["hostname"]
+    if name.split(".")[0] != host.name.split(".")[0]:
+        yield Finding(
+            host.name,
+            "inventory_hostname",
+            f"the host calls itself {name}",
+            f"run `hostnamectl set-hostname {host.name}` there, or rename it in the inventory",
+        )
+
+
+def memory_enough(host: Host, settings: Data) -> Iterator[Finding]:
+    """There is memory for the layers, before the first guest."""
+    if host.node["memory_mib"] < settings["memory_min_mib"]:
+        yield Finding(
+            host.name,
+            "preflight_memory_min_mib",
+            f"{host.node['memory_mib']} MiB of memory, {settings['memory_min_mib']} are needed",
+            "put more memory into the node; what guests need comes on top",
+        )
+
+
+def kvm_present(host: Host, settings: Data) -> Iterator[Finding]:
+    """The processor's virtualisation is switched on, where guests are to use it."""
+    if settings["kvm"] and not host.node["kvm"]:
+        yield Finding(
+            host.name,
+            "preflight_kvm",
+            "there is no /dev/kvm",
+            "switch on VT-x or AMD-V (SVM) in the firmware setup; emulated guests need preflight_kvm: false",
+        )
+
+
+def clock_in_step(host: Host, settings: Data) -> Iterator[Finding]:
+    """The clock is surely not further from the controller's than allowed."""
+    away = max(host.clock["low"], -host.clock["high"])
+    if away > settings["clock_limit"]:
+        side = "ahead of" if host.clock["low"] > 0 else "behind"
+        yield Finding(
+            host.name,
+            "preflight_clock_limit",
+            f"its clock is at least {away:.0f} s {side} the controller's, {settings['clock_limit']} s are allowed",
+            "set it right: `timedatectl` on the host shows it, `timedatectl set-ntp true` lets the network set it",
+        )
+
+
+def disks_usable(host: Host, settings: Data) -> Iterator[Finding]:
+    """Each disk is present, whole, big enough, and blank or already ours."""
+    users: dict[str, str] = {}
+    for disk in host.disks:
+        seen = host.node["disks"].get(disk.device)
+        if not disk.device.startswith("/dev/disk/by-id/"):
+            continue
+        if seen is None:
+            yield Finding(
+                host.name,
+                f"{disk.place}.device",
+                f"{disk.device} does not exist there",
+                "compare with `ls -l /dev/disk/by-id/` on the node; is the disk plugged in?",
+            )
+            continue
+        yield from _disk_usable(host.name, disk, seen, settings)
+        first = users.setdefault(seen["kernel_name"], disk.place)
+        if first != disk.place:
+            yield Finding(
+                host.name,
+                f"{disk.place}.device",
+                f"{disk.device} is the same disk as {first}: {seen['kernel_name']}",
+                "declare each disk only once",
+            )
+
+
+def _disk_usable(host: str, disk: Disk, seen: Data, settings: Data) -> Iterator[Finding]:
+    variable = f"{disk.place}.device"
+    shown = f"{disk.device} ({seen['kernel_name']})"
+    if "/" in seen["mounts"]:
+        yield Finding(host, variable, f"{shown} carries the running system", "name another disk")
+        return
+    if seen["type"] == "part":
+        yield Finding(host, variable, f"{shown} is a partition", "name a whole disk")
+    if seen["unreadable"]:
+        yield Finding(host, variable, f"{shown} cannot be read: {seen['unreadable']}", "replace the disk or its cable")
+        return
+    if seen["read_only"]:
+        yield Finding(host, variable, f"{shown} is read-only", "name a disk that can be written")
+    if seen["size"] < settings["disk_min_bytes"]:
+        yield Finding(
+            host,
+            variable,
+            f"{shown} has {_size(seen['size'])}, {_size(settings['disk_min_bytes'])} are needed",
+            "name a bigger disk, or lower preflight_disk_min_bytes",
+        )
+    found = _strangers(disk, seen)
+    if found:
+        yield Finding(
+            host,
+            variable,
+            f"{shown} is neither blank nor a disk of this cluster: {found}",
+            "name another disk; if nothing on this one is needed any more, unmount it and erase it yourself: "
+            f"`wipefs --all {disk.device}`",
+        )
+
+
+def _strangers(disk: Disk, seen: Data) -> str:
+    """Say what is on a disk that this cluster did not put there; an empty string when it is blank or ours."""
+    mapper = f"luks-{disk.name}"
+    luks: Data = seen["luks"] or {}
+    others = [signature for signature in seen["signatures"] if signature != "crypto_LUKS"]
+    if others:
+        return f"it holds {', '.join(others)}"
+    if seen["holders"] and f"/dev/mapper/{mapper}" not in seen["holders"]:
+        return f"it is in use by {', '.join(seen['holders'])}"
+    if seen["mounts"] and not luks:
+        return f"it is mounted at {', '.join(seen['mounts'])}"
+    if not seen["signatures"]:
+        return ""
+    if luks.get("version") != 2:
+        return f"it holds LUKS{luks.get('version', '')}"
+    if luks["label"] == mapper or luks["clevis"] or seen["holders"]:
+        return ""
+    return f"it holds a LUKS2 device with the label {luks['label'] or '(none)'} that is not bound to tang, not {mapper}"
+
+
+def nics_present(host: Host, settings: Data) -> Iterator[Finding]:
+    """Each declared network card exists, and no two declarations mean the same one."""
+    physical = {name: about["mac"] for name, about in host.node["interfaces"].items() if about["physical"]}
+    users: dict[str, str] = {}
+    for bridge, cards in host.nics.items():
+        for card in filter(None, cards):
+            names = [name for name, mac in physical.items() if card in (name.lower(), mac)]
+            if not names:
+                kind = "MAC address" if MAC.fullmatch(card) else "name"
+                there = ", ".join(f"{name} {mac}" for name, mac in sorted(physical.items()))
+                yield Finding(
+                    host.name,
+                    f"cluster_nics.{bridge}",
+                    f"no network card has the {kind} {card}",
+                    f"the cards of this host are: {there or 'none'}",
+                )
+            for name in names:
+                first = users.setdefault(name, bridge)
+                if first != bridge:
+                    yield Finding(
+                        host.name,
+                        f"cluster_nics.{bridge}",
+                        f"{card} is {name}, which {first} has already",
+                        "each bridge needs a card of its own",
+                    )
+
+
+# What only all hosts together show
+
+
+def releases_alike(site: Site) -> Iterator[Finding]:
+    """All nodes run the same Debian release."""
+    releases = {host.name: host.node["release"]["version_id"] for host in site.nodes if host.node}
+    common = Counter(releases.values()).most_common(1)
+    for name, release in releases.items():
+        if release != common[0][0]:
+            yield Finding(
+                name,
+                "preflight_releases",
+                f"it runs Debian {release}, most nodes run {common[0][0]}",
+                "install the same release on all nodes",
+            )
+
+
+def clocks_together(site: Site) -> Iterator[Finding]:
+    """No two clocks are surely further apart than allowed, also when each is near enough to the controller's."""
+    limit = site.settings["clock_limit"]
+    looked = [host for host in site.hosts if host.node]
+    for one, two in combinations(looked, 2):
+        apart = max(one.clock["low"] - two.clock["high"], two.clock["low"] - one.clock["high"])
+        if apart > limit and all(not any(clock_in_step(host, site.settings)) for host in (one, two)):
+            yield Finding(
+                two.name,
+                "preflight_clock_limit",
+                f"its clock is at least {apart:.0f} s away from that of {one.name}, {limit} s are allowed",
+                "set both right: `timedatectl` shows them, `timedatectl set-ntp true` lets the network set them",
+            )
+
+
+def tang_answers(site: Site) -> Iterator[Finding]:
+    """Tang answers every node; before it is set up for the first time, a host that can be logged in to is enough."""
+    looked = {host.address: host for host in site.tang}
+    disks = [disk for host in site.nodes if host.node for disk in host.node["disks"].values()]
+    bound = any((disk["luks"] or {}).get("clevis") for disk in disks)
+    for server in site.settings["tang_servers"]:
+        address, port = str(server).rsplit(":", 1)
+        host = looked.get(address)
+        silent = host is not None and bool(host.node) and int(port) not in host.node["listening"]
+        if silent and bound:
+            yield Finding(
+                host.name if host else CLUSTER,
+                "tang_port",
+                f"nothing listens on port {port}, but disks are bound to tang",
+                "see `systemctl status tangd.socket` there; without it no node unlocks its disks at the next boot",
+            )
+        first_build = not bound and (silent or (host is None and len(site.tang) < len(site.settings["tang"])))
+        if not silent and not first_build:
+            yield from _tang_out_of_reach(site, str(server))
+
+
+def _tang_out_of_reach(site: Site, server: str) -> Iterator[Finding]:
+    for node in site.nodes:
+        problem = node.node.get("tang_problems", {}).get(server)
+        if problem:
+            yield Finding(
+                node.name,
+                "group tang",
+                f"tang at {server} does not answer: {problem}",
+                f"`curl http://{server}/adv` on the node must print JSON; see cable, firewall and tangd.socket",
+            )
+
+
+SITE_CHECKS: tuple[Check, ...] = (
+    count_of_nodes,
+    names_valid,
+    addresses_valid,
+    addresses_distinct,
+    disks_declared,
+    volumes_alike,
+    nics_declared,
+    vlans_valid,
+    secrets_present,
+    releases_alike,
+    clocks_together,
+    tang_answers,
+)
+HOST_CHECKS: tuple[HostCheck, ...] = (
+    privileges,
+    release_supported,
+    own_name,
+    clock_in_step,
+)
+NODE_CHECKS: tuple[HostCheck, ...] = (memory_enough, kvm_present, disks_usable, nics_present)
+
+
+def _host(name: str, looked: Data) -> Host:
+    return Host(
+        name=name,
+        declared=looked.get("declared") or {},
+        node=looked.get("node") or {},
+        clock=looked.get("clock_offset") or {},
+        problem=str(looked.get("problem") or ""),
+    )
+
+
+def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
+    """Return every finding on every host.
+
+    :param looked: by inventory name the result of node_info. A host that was not looked at (``--limit``) is left out.
+    :param settings: ``nodes`` and ``tang`` (names), ``network``, ``gateway``, ``bridges``, ``vlans``, ``secrets``,
+        ``tang_servers``, ``releases``, ``kvm``, and the limits ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
+    """
+    nodes = [_host(name, looked[name]) for name in settings["nodes"] if name in looked]
+    tang = [_host(name, looked[name]) for name in settings["tang"] if name in looked]
+    site = Site(nodes, tang, settings)
+    findings = [finding for check in SITE_CHECKS for finding in check(site)]
+    for host in site.hosts:
+        findings += reachable(host, settings)
+        if host.node:
+            checks = HOST_CHECKS + (NODE_CHECKS if host in nodes else ())
+            findings += [finding for check in checks for finding in check(host, settings)]
+    order = {name: index for index, name in enumerate([CLUSTER, *settings["nodes"], *settings["tang"]])}
+    return sorted(findings, key=lambda finding: order[finding.host])
+
+
+def preflight_findings(looked: Mapping[str, Data], settings: Data) -> list[dict[str, str]]:
+    """Return what :func:`judge` finds as plain data."""
+    return [asdict(finding) for finding in judge(looked, settings)]
+
+
+def preflight_report(findings: Sequence[Data]) -> str:
+    """Return the findings as text, by host."""
+    hosts = list(dict.fromkeys(finding["host"] for finding in findings))
+    things = "1 thing stands" if len(findings) == 1 else f"{len(findings)} things stand"
+    lines = [f"{things} in the way; nothing was changed."]
+    for host in hosts:
+        lines += ["", host]
+        for finding in findings:
+            if finding["host"] == host:
+                lines += [f"  - {finding['variable']}: {finding['found']}", f"    Remedy: {finding['remedy']}"]
+    return "\n".join(lines)
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"preflight_findings": preflight_findings, "preflight_report": preflight_report}

@@ -1,0 +1,542 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every refusal of preflight, on what node_info recorded on real nodes."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.personal.cluster.plugins.filter.preflight import (
+    Finding,
+    judge,
+    preflight_findings,
+    preflight_report,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.node import parse_disks, parse_signatures
+
+RECORDED = Path(__file__).parent / "recorded" / "node_info"
+GV0 = "/dev/disk/by-id/virtio-gv0"
+GV1 = "/dev/disk/by-id/virtio-gv1"
+Looked = dict[str, Any]
+Settings = dict[str, Any]
+
+
+def recorded(name: str) -> Any:
+    return json.loads((RECORDED / name).read_text())
+
+
+@pytest.fixture(params=["lab-fresh-trixie.json", "lab-converged-trixie.json"])
+def any_lab(request: pytest.FixtureRequest) -> Looked:
+    looked: Looked = recorded(request.param)
+    return looked
+
+
+@pytest.fixture
+def looked() -> Looked:
+    fresh: Looked = recorded("lab-fresh-trixie.json")
+    return fresh
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return {
+        "nodes": ["node1", "node2", "node3"],
+        "tang": ["tang1"],
+        "tang_servers": ["10.10.0.10:7500"],
+        "network": "10.10.0.0/24",
+        "gateway": "",
+        "bridges": ["br0", "wan0", "vlans"],
+        "vlans": [{"name": "blue", "tag": 101}, {"name": "green", "tag": 102}],
+        "secrets": {"cluster_recovery_passphrase": "correct-horse-battery", "cluster_backup_passphrase": "z" * 24},
+        "releases": ["12", "13"],
+        "kvm": False,
+        "memory_min_mib": 2048,
+        "disk_min_bytes": 2**30,
+        "clock_limit": 5,
+    }
+
+
+def only(looked: Looked, settings: Settings) -> Finding:
+    """Return the one finding; more or fewer are a failure."""
+    findings = judge(looked, settings)
+    assert len(findings) == 1, findings
+    assert findings[0].found
+    assert findings[0].remedy
+    return findings[0]
+
+
+def images() -> dict[str, dict[str, Any]]:
+    """Real images of disks, as lsblk and wipefs of Debian 12 describe them; luks as read from their headers."""
+    disks = parse_disks(
+        (RECORDED / "lsblk-bookworm-images.json").read_text(),
+        parse_signatures((RECORDED / "wipefs-bookworm-images.json").read_text()),
+        recorded("images-bookworm.json"),
+    )
+    headers = {
+        "luks1": {"version": 1, "label": "", "uuid": "u", "clevis": False},
+        "luks2": {"version": 2, "label": "other", "uuid": "u", "clevis": False},
+    }
+    return {name: {**disk, "luks": headers.get(name), "unreadable": ""} for name, disk in disks.items()}
+
+
+def put(looked: Looked, host: str, disk: dict[str, Any]) -> None:
+    """Let what was recorded stand in the place of the host's gv0; the size is the real disk's."""
+    there = looked[host]["node"]["disks"]
+    there[GV0] = {**disk, "size": there[GV0]["size"], "kernel_name": there[GV0]["kernel_name"]}
+
+
+def serve_tang(looked: Looked, problem: str) -> None:
+    looked["tang1"]["node"]["listening"].append(7500)
+    for host in ("node1", "node2", "node3"):
+        looked[host]["node"]["tang_problems"]["10.10.0.10:7500"] = problem
+
+
+def test_real_nodes_pass(any_lab: Looked, settings: Settings) -> None:
+    assert judge(any_lab, settings) == []
+
+
+# The inventory
+
+
+@pytest.mark.parametrize("names", [["node1"], ["node1", "node2"], ["node1", "node2", "node3", "node4"]])
+def test_too_few_or_an_even_number_of_nodes(looked: Looked, settings: Settings, names: list[str]) -> None:
+    settings["nodes"] = names
+    finding = only({host: looked[host] for host in looked if host in [*names, "tang1"]}, settings)
+    assert (finding.host, finding.variable) == ("cluster", "group nodes")
+    assert f"{len(names)} hosts" in finding.found
+
+
+@pytest.mark.parametrize("name", ["node_1", "Node1", "-node"])
+def test_invalid_name(looked: Looked, settings: Settings, name: str) -> None:
+    looked[name] = looked.pop("node1")
+    looked[name]["node"]["hostname"] = name
+    settings["nodes"][0] = name
+    assert only(looked, settings).variable == "inventory_hostname"
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("", "not set"),
+        ("10.10.0", "does not appear to be"),
+        ("10.20.0.11", "no host address of cluster_network 10.10.0.0/24"),
+        ("10.10.0.255", "no host address"),
+    ],
+)
+def test_unusable_address(looked: Looked, settings: Settings, address: str, found: str) -> None:
+    looked["node2"]["declared"]["address"] = address
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "cluster_address")
+    assert found in finding.found
+
+
+@pytest.mark.parametrize("network", ["", "10.10.0.1/24", "lan"])
+def test_invalid_network(looked: Looked, settings: Settings, network: str) -> None:
+    settings["network"] = network
+    assert only(looked, settings).variable == "cluster_network"
+
+
+@pytest.mark.parametrize("other", ["10.10.0.11", "10.10.0.10"])
+def test_address_used_twice(looked: Looked, settings: Settings, other: str) -> None:
+    looked["node3"]["declared"]["address"] = other
+    finding = judge(looked, settings)[0]
+    assert finding.variable == "cluster_address"
+    assert other in finding.found
+
+
+def test_address_is_the_gateway(looked: Looked, settings: Settings) -> None:
+    settings["gateway"] = "10.10.0.12"
+    finding = only(looked, settings)
+    assert finding.host == "node2"
+    assert "the gateway" in finding.found
+
+
+def test_no_disk_declared(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["declared"]["disks"] = []
+    assert only(looked, settings).variable == "cluster_disks"
+
+
+@pytest.mark.parametrize("device", ["/dev/vdb", "/dev/disk/by-path/pci-0000:00:08.0", ""])
+def test_disk_without_a_stable_name(looked: Looked, settings: Settings, device: str) -> None:
+    looked["node2"]["declared"]["disks"][1]["device"] = device
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "cluster_disks[1].device")
+    assert "stable" in finding.found
+
+
+def test_disk_without_a_volume(looked: Looked, settings: Settings) -> None:
+    for host in settings["nodes"]:
+        looked[host]["declared"]["disks"].append({"device": GV1.replace("gv1", "gv9")})
+        looked[host]["node"]["disks"][GV1.replace("gv1", "gv9")] = {
+            **looked[host]["node"]["disks"][GV1],
+            "kernel_name": "/dev/vdz",
+        }
+    assert {finding.variable for finding in judge(looked, settings)} == {"cluster_disks[3].volume"}
+
+
+def test_two_disks_with_one_name(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["declared"]["disks"][1]["name"] = "gv0"
+    finding = only(looked, settings)
+    assert finding.found == "2 disks are named gv0"
+
+
+def test_volume_without_a_disk_on_one_node(looked: Looked, settings: Settings) -> None:
+    del looked["node3"]["declared"]["disks"][2]
+    finding = only(looked, settings)
+    assert finding.host == "node3"
+    assert "no disk for bmv0" in finding.found
+
+
+def test_bridge_without_a_network_card(looked: Looked, settings: Settings) -> None:
+    del looked["node1"]["declared"]["nics"]["wan0"]
+    assert only(looked, settings).variable == "cluster_nics.wan0"
+
+
+def test_one_network_card_for_two_bridges(looked: Looked, settings: Settings) -> None:
+    nics = looked["node1"]["declared"]["nics"]
+    nics["wan0"] = nics["br0"].upper()
+    assert [finding.variable for finding in judge(looked, settings)] == ["cluster_nics", "cluster_nics.wan0"]
+
+
+@pytest.mark.parametrize("tag", [0, 4095, "101", None])
+def test_invalid_vlan_tag(looked: Looked, settings: Settings, tag: Any) -> None:
+    settings["vlans"][0]["tag"] = tag
+    assert only(looked, settings).variable == "cluster_vlans[0].tag"
+
+
+@pytest.mark.parametrize("key", ["name", "tag"])
+def test_vlan_declared_twice(looked: Looked, settings: Settings, key: str) -> None:
+    settings["vlans"][1][key] = settings["vlans"][0][key]
+    assert f"{key} {settings['vlans'][0][key]} is used 2 times" in only(looked, settings).found
+
+
+@pytest.mark.parametrize("variable", ["cluster_recovery_passphrase", "cluster_backup_passphrase"])
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("", "empty"),
+        ("   ", "empty"),
+        (None, "empty"),
+        ("CHANGE-ME-please", "placeholder"),
+        ("<put yours here>", "placeholder"),
+        ("tr0ub4dor", "shorter"),
+        ("two lines of\ntext", "more than one line"),
+    ],
+)
+def test_secret(looked: Looked, settings: Settings, variable: str, value: str | None, found: str) -> None:
+    settings["secrets"][variable] = value
+    finding = only(looked, settings)
+    assert finding.variable == variable
+    assert found in finding.found
+    assert not value or value.strip() == "" or value not in preflight_report(preflight_findings(looked, settings))
+
+
+# The hosts
+
+
+def test_unreachable_host_is_one_finding_among_others(looked: Looked, settings: Settings) -> None:
+    looked["node2"] = {"declared": looked["node2"]["declared"], "problem": "it cannot be reached: No route to host"}
+    looked["node3"]["node"]["memory_mib"] = 1024
+    assert [(finding.host, finding.variable) for finding in judge(looked, settings)] == [
+        ("node2", "ansible_host"),
+        ("node3", "preflight_memory_min_mib"),
+    ]
+
+
+def test_not_root(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["node"]["root"] = False
+    assert only(looked, settings).variable == "ansible_become"
+
+
+def test_no_apt_bindings(looked: Looked, settings: Settings) -> None:
+    looked["tang1"]["node"]["python_apt"] = False
+    finding = only(looked, settings)
+    assert finding.host == "tang1"
+    assert "python3-apt" in finding.remedy
+
+
+@pytest.mark.parametrize(("distribution", "version"), [("debian", "11"), ("ubuntu", "13"), ("debian", "")])
+def test_unsupported_release(looked: Looked, settings: Settings, distribution: str, version: str) -> None:
+    looked["tang1"]["node"]["release"].update(id=distribution, version_id=version)
+    assert only(looked, settings).variable == "preflight_releases"
+
+
+def test_different_releases(looked: Looked, settings: Settings) -> None:
+    looked["node2"]["node"]["release"]["version_id"] = "12"
+    finding = only(looked, settings)
+    assert finding.host == "node2"
+    assert finding.found == "it runs Debian 12, most nodes run 13"
+
+
+def test_tang_host_may_run_another_release(looked: Looked, settings: Settings) -> None:
+    looked["tang1"]["node"]["release"]["version_id"] = "12"
+    assert judge(looked, settings) == []
+
+
+def test_host_calls_itself_otherwise(looked: Looked, settings: Settings) -> None:
+    looked["node3"]["node"]["hostname"] = "debian"
+    finding = only(looked, settings)
+    assert finding.variable == "inventory_hostname"
+    assert "hostnamectl set-hostname node3" in finding.remedy
+
+
+def test_too_little_memory(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["node"]["memory_mib"] = 1990
+    assert only(looked, settings).found.startswith("1990 MiB")
+
+
+def test_no_virtualisation_where_it_is_asked_for(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["node"]["kvm"] = False
+    assert judge(looked, settings) == []
+    settings["kvm"] = True
+    assert only(looked, settings).variable == "preflight_kvm"
+
+
+@pytest.mark.parametrize(("low", "high", "side"), [(61.2, 62.0, "ahead of"), (-62.0, -61.2, "behind")])
+def test_clock_is_wrong(looked: Looked, settings: Settings, low: float, high: float, side: str) -> None:
+    looked["node2"]["clock_offset"] = {"low": low, "high": high}
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "preflight_clock_limit")
+    assert f"at least 61 s {side}" in finding.found
+
+
+def test_slow_answer_does_not_make_a_clock_wrong(looked: Looked, settings: Settings) -> None:
+    looked["node2"]["clock_offset"] = {"low": -40.0, "high": 4.0}
+    assert judge(looked, settings) == []
+
+
+def test_clocks_apart_from_each_other(looked: Looked, settings: Settings) -> None:
+    for host in looked:
+        looked[host]["clock_offset"] = {"low": 0.0, "high": 1.0}
+    looked["node1"]["clock_offset"] = {"low": -5.0, "high": -4.5}
+    looked["node2"]["clock_offset"] = {"low": 3.9, "high": 4.5}
+    finding = only(looked, settings)
+    assert finding.host == "node2"
+    assert "at least 8 s away from that of node1" in finding.found
+
+
+# Disks
+
+
+def test_missing_disk(looked: Looked, settings: Settings) -> None:
+    del looked["node1"]["node"]["disks"][GV1]
+    finding = only(looked, settings)
+    assert finding.variable == "cluster_disks[1].device"
+    assert finding.found == f"{GV1} does not exist there"
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        ("xfs", "it holds xfs"),
+        ("gpt", "it holds PMBR, gpt"),
+        ("lvm", "it holds LVM2_member"),
+        ("swap", "it holds swap"),
+        ("ext4", "it holds ext4"),
+        ("luks1", "it holds LUKS1"),
+        ("luks2", "it holds a LUKS2 device with the label other that is not bound to tang, not luks-gv0"),
+    ],
+)
+def test_disk_that_is_neither_blank_nor_ours(looked: Looked, settings: Settings, image: str, found: str) -> None:
+    put(looked, "node3", images()[image])
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node3", "cluster_disks[0].device")
+    assert finding.found.endswith(f"is neither blank nor a disk of this cluster: {found}")
+    assert f"wipefs --all {GV0}" in finding.remedy
+
+
+def test_blank_image_is_blank(looked: Looked, settings: Settings) -> None:
+    put(looked, "node3", images()["blank"])
+    assert judge(looked, settings) == []
+
+
+def test_disk_in_use_without_a_signature(looked: Looked, settings: Settings) -> None:
+    put(looked, "node1", {**images()["blank"], "holders": ["/dev/md0"]})
+    assert only(looked, settings).found.endswith("it is in use by /dev/md0")
+
+
+def test_mounted_disk(looked: Looked, settings: Settings) -> None:
+    put(looked, "node1", {**images()["blank"], "mounts": ["/srv"]})
+    assert only(looked, settings).found.endswith("it is mounted at /srv")
+
+
+def test_luks_open_under_another_name(looked: Looked, settings: Settings) -> None:
+    ours = {"version": 2, "label": "luks-gv0", "uuid": "u", "clevis": True}
+    put(looked, "node1", {**images()["luks2"], "luks": ours, "holders": ["/dev/mapper/data"]})
+    serve_tang(looked, "")
+    assert only(looked, settings).found.endswith("it is in use by /dev/mapper/data")
+
+
+@pytest.mark.parametrize(
+    ("luks", "holders"),
+    [
+        ({"label": "luks-gv0", "clevis": False}, []),
+        ({"label": "", "clevis": True}, []),
+        ({"label": "", "clevis": False}, ["/dev/mapper/luks-gv0", "/dev/mapper/vg_gv0-data"]),
+    ],
+)
+def test_disk_that_is_ours(looked: Looked, settings: Settings, luks: dict[str, Any], holders: list[str]) -> None:
+    put(looked, "node1", {**images()["luks2"], "luks": {"version": 2, "uuid": "u", **luks}, "holders": holders})
+    serve_tang(looked, "")
+    assert judge(looked, settings) == []
+
+
+def test_disk_of_the_running_system(looked: Looked, settings: Settings) -> None:
+    put(looked, "node1", {**images()["ext4"], "mounts": ["/", "/boot"]})
+    assert only(looked, settings).found.endswith("carries the running system")
+
+
+def test_partition(looked: Looked, settings: Settings) -> None:
+    put(looked, "node1", {**images()["blank"], "type": "part"})
+    assert only(looked, settings).found.endswith("is a partition")
+
+
+def test_unreadable_disk(looked: Looked, settings: Settings) -> None:
+    put(looked, "node1", {**images()["blank"], "unreadable": "Input/output error"})
+    assert "cannot be read: Input/output error" in only(looked, settings).found
+
+
+def test_read_only_disk(looked: Looked, settings: Settings) -> None:
+    put(looked, "node1", {**images()["blank"], "read_only": True})
+    assert only(looked, settings).found.endswith("is read-only")
+
+
+def test_disk_too_small(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["node"]["disks"][GV0]["size"] = 2**29
+    assert "0.5 GiB, 1.0 GiB are needed" in only(looked, settings).found
+
+
+def test_one_disk_under_two_names(looked: Looked, settings: Settings) -> None:
+    disks = looked["node1"]["node"]["disks"]
+    disks[GV1] = copy.deepcopy(disks[GV0])
+    finding = only(looked, settings)
+    assert finding.variable == "cluster_disks[1].device"
+    assert "is the same disk as cluster_disks[0]" in finding.found
+
+
+# Network cards
+
+
+@pytest.mark.parametrize("nic", ["52:54:00:ff:ff:ff", "enp9s9", "lo"])
+def test_missing_network_card(looked: Looked, settings: Settings, nic: str) -> None:
+    looked["node2"]["declared"]["nics"]["vlans"] = nic
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "cluster_nics.vlans")
+    assert "52:54:00:ab:02:03" in finding.remedy
+
+
+def test_network_card_by_name_or_upper_case(looked: Looked, settings: Settings) -> None:
+    nics = looked["node1"]["declared"]["nics"]
+    nics["br0"] = "enp0s4"
+    nics["wan0"] = nics["wan0"].upper()
+    assert judge(looked, settings) == []
+
+
+def test_same_network_card_by_name_and_by_address(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["declared"]["nics"]["wan0"] = "enp0s4"
+    finding = only(looked, settings)
+    assert finding.variable == "cluster_nics.wan0"
+    assert "enp0s4, which br0 has already" in finding.found
+
+
+def test_same_network_card_in_one_bond(looked: Looked, settings: Settings) -> None:
+    nics = looked["node1"]["declared"]["nics"]
+    nics["br0"] = [nics["br0"], nics.pop("wan0")]
+    settings["bridges"] = ["br0", "vlans"]
+    assert judge(looked, settings) == []
+
+
+# Tang
+
+
+def test_tang_does_not_answer_one_node(looked: Looked, settings: Settings) -> None:
+    serve_tang(looked, "")
+    looked["node3"]["node"]["tang_problems"]["10.10.0.10:7500"] = "timed out"
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node3", "group tang")
+    assert finding.found == "tang at 10.10.0.10:7500 does not answer: timed out"
+
+
+def test_tang_that_is_not_set_up_yet_is_no_finding(looked: Looked, settings: Settings) -> None:
+    assert looked["node1"]["node"]["tang_problems"]["10.10.0.10:7500"]
+    assert judge(looked, settings) == []
+
+
+def test_tang_stopped_after_disks_were_bound(looked: Looked, settings: Settings) -> None:
+    put(looked, "node1", {**images()["luks2"], "luks": {"version": 2, "label": "", "uuid": "u", "clevis": True}})
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("tang1", "tang_port")
+
+
+def test_first_build_of_one_node_alone(looked: Looked, settings: Settings) -> None:
+    assert judge({"node1": looked["node1"]}, settings) == []
+
+
+def test_unreachable_tang_host(looked: Looked, settings: Settings) -> None:
+    looked["tang1"] = {"declared": looked["tang1"]["declared"], "problem": "it cannot be reached: timed out"}
+    assert {finding.host for finding in judge(looked, settings)} == {"tang1", "node1", "node2", "node3"}
+
+
+def test_tang_server_outside_of_the_inventory_must_answer(looked: Looked, settings: Settings) -> None:
+    settings["tang_servers"] = ["192.0.2.7:80"]
+    for host in settings["nodes"]:
+        looked[host]["node"]["tang_problems"] = {"192.0.2.7:80": "timed out"}
+    assert len(judge(looked, settings)) == 3
+
+
+# The report
+
+
+def test_hosts_outside_of_the_limit_are_not_judged(looked: Looked, settings: Settings) -> None:
+    looked["node2"]["node"]["memory_mib"] = 1
+    del looked["node1"], looked["tang1"], looked["node3"]
+    assert [finding.host for finding in judge(looked, settings)] == ["node2"]
+
+
+def test_one_report_names_every_host_variable_and_remedy(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["node"]["memory_mib"] = 1
+    put(looked, "node1", images()["xfs"])
+    looked["node3"]["node"]["hostname"] = "debian"
+    settings["secrets"]["cluster_backup_passphrase"] = ""
+    findings = preflight_findings(looked, settings)
+    report = preflight_report(findings)
+    assert report.startswith("4 things stand in the way; nothing was changed.")
+    assert [line for line in report.splitlines() if line and not line.startswith(" ")][1:] == [
+        "cluster",
+        "node1",
+        "node3",
+    ]
+    for finding in findings:
+        assert f"  - {finding['variable']}: {finding['found']}" in report
+        assert f"    Remedy: {finding['remedy']}" in report
+
+
+def test_report_of_one(looked: Looked, settings: Settings) -> None:
+    settings["network"] = "x"
+    assert preflight_report(preflight_findings(looked, settings)).startswith("1 thing stands in the way")
+
+
+def test_example_inventory_needs_only_its_secrets(settings: Settings) -> None:
+    """Newcomers copy the example: nothing but the placeholders in it may be wrong before any host was looked at."""
+    example = Path(__file__).parents[2] / "inventories" / "example"
+    group = yaml.safe_load((example / "group_vars" / "all" / "main.yml").read_text())
+    settings["secrets"] = yaml.safe_load((example / "group_vars" / "all" / "vault.yml").read_text())
+    settings.update(
+        network=group["cluster_network"],
+        gateway=group["cluster_gateway"],
+        vlans=group["cluster_vlans"],
+        tang_servers=["192.168.10.10:7500"],
+    )
+    looked: Looked = {}
+    for host in ("node1", "node2", "node3", "tang1"):
+        declared = yaml.safe_load((example / "host_vars" / f"{host}.yml").read_text())
+        looked[host] = {"declared": {key.removeprefix("cluster_"): value for key, value in declared.items()}}
+    findings = judge(looked, settings)
+    assert {(finding.variable, finding.found) for finding in findings} == {
+        ("cluster_recovery_passphrase", "it still holds a placeholder"),
+        ("cluster_backup_passphrase", "it still holds a placeholder"),
+    }
