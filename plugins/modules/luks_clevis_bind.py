@@ -1,0 +1,312 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: LUKS2 data disks that unlock by themselves while the network holds the tang keys."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: luks_clevis_bind
+short_description: Encrypt data disks with LUKS2 and bind them to tang servers
+version_added: 0.1.0
+description:
+  - Declares all encrypted data disks of a node. A blank disk is formatted as LUKS2 with the recovery passphrase in
+    its first keyslot; every disk gets exactly one clevis binding with the declared policy, a backup of its header,
+    and its mapper.
+  - Only a blank disk is ever formatted, one without any signature, partition, holder or mount. Everything else is
+    refused by name, and nothing is changed on any disk then.
+  - A change of policy adds the new binding, proves that it unlocks the disk, and only then removes the old one. The
+    disk is never without a working binding. Clevis tokens whose keyslot is gone are removed, because they stop the
+    agent that unlocks at boot.
+  - The present binding is read from the header alone. A server that does not answer is a warning, and an error only
+    where a new binding is needed; nothing was written to the disk then.
+author: personal.cluster maintainers (@personal-cluster)
+extends_documentation_fragment: personal.cluster.engine
+requirements:
+  - cryptsetup, clevis and clevis-luks on the node
+options:
+  devices:
+    description: The data disks of the node.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      device:
+        description: Path of the block device; a stable one, such as those in C(/dev/disk/by-id).
+        type: path
+        required: true
+      name:
+        description:
+          - Name of the open device in C(/dev/mapper); also the label of the header and part of its backup's name.
+        type: str
+        required: true
+      state:
+        description:
+          - V(present) encrypts and binds, and leaves the mapper as it is; V(opened) opens it too; V(closed) closes
+            it, unless it is in use.
+        type: str
+        choices: [present, opened, closed]
+        default: opened
+      policy:
+        description: As O(policy), for this disk alone.
+        type: dict
+        suboptions: &policy
+          pin:
+            description:
+              - V(tang) for one server, V(sss) for a threshold over several. Chosen by the number of servers when
+                not given.
+            type: str
+            choices: [tang, sss]
+          threshold:
+            description: How many of the servers must answer to unlock.
+            type: int
+            default: 1
+          tang:
+            description: The servers.
+            type: list
+            elements: dict
+            required: true
+            suboptions:
+              url:
+                description: Base URL of the server.
+                type: str
+                required: true
+              thp:
+                description:
+                  - Thumbprint of a signing key, as C(tang-show-keys) prints it on the server. A binding is never made
+                    without it, so that nobody on the network can pass for the server.
+                type: str
+      format:
+        description: As O(format), for this disk alone.
+        type: dict
+        suboptions: &format
+          cipher:
+            description: Cipher as cryptsetup names it.
+            type: str
+          key_size:
+            description: Size of the volume key in bits.
+            type: int
+          sector_size:
+            description:
+              - Size of an encryption sector in bytes; V(512) fits every filesystem that is moved between disks.
+            type: int
+            choices: [512, 1024, 2048, 4096]
+            default: 512
+          pbkdf:
+            description: How a keyslot's key is derived from the passphrase; cryptsetup's choice when not given.
+            type: str
+            choices: [argon2id, argon2i, pbkdf2]
+          pbkdf_memory:
+            description: Memory of the argon2 variants in KiB. Opening a disk at boot needs as much again.
+            type: int
+          pbkdf_force_iterations:
+            description:
+              - Fixed number of iterations instead of a benchmark. For passphrases that are random, and for test
+                clusters.
+            type: int
+  policy:
+    description: The one binding that every disk shall have. Bindings are left alone when it is not given.
+    type: dict
+    suboptions: *policy
+  format:
+    description: How blank disks are formatted. Changes of it do not touch formatted disks.
+    type: dict
+    suboptions: *format
+  passphrase:
+    description:
+      - The recovery passphrase, one line. It formats blank disks, authorises new bindings, and opens. Without it, an
+        existing binding that decrypts does the two latter.
+    type: str
+  header_backup_dir:
+    description:
+      - Directory of the header backups, on another disk. Each file C(NAME-UUID.img), mode 0400, is always the present
+        header of its disk; an older one would bring removed keys back to life.
+    type: path
+    default: /var/backups/personal-cluster/luks-headers
+  rotation:
+    description:
+      - What to do when a server no longer advertises the key of a binding, or is pinned to another key now. V(rebind)
+        makes a new binding, V(report) warns, V(ignore) does nothing.
+    type: str
+    choices: [rebind, report, ignore]
+    default: rebind
+  tang_timeout:
+    description: Seconds that one request to a server may take.
+    type: int
+    default: 10
+"""
+
+EXAMPLES = r"""
+- name: Encrypt the data disks, bound to one tang server
+  personal.cluster.luks_clevis_bind:
+    devices:
+      - device: /dev/disk/by-id/nvme-WD_BLACK_SN770_1TB_22373Z
+        name: luks-gv0
+      - device: /dev/disk/by-id/ata-ST8000VN004_WKD0A1B2
+        name: luks-gv1
+    passphrase: "{{ cluster_recovery_passphrase }}"
+    policy:
+      tang:
+        - url: http://10.10.0.10:7500
+          thp: V70S1sqvOiK_uBbsrXoI8dFxwhZWvNvayDSKc-xRNz4
+
+- name: Let any two of three servers unlock
+  personal.cluster.luks_clevis_bind:
+    devices:
+      - device: /dev/disk/by-id/nvme-WD_BLACK_SN770_1TB_22373Z
+        name: luks-gv0
+    passphrase: "{{ cluster_recovery_passphrase }}"
+    policy:
+      threshold: 2
+      tang:
+        - {url: "http://10.10.0.10:7500", thp: V70S1sqvOiK_uBbsrXoI8dFxwhZWvNvayDSKc-xRNz4}
+        - {url: "http://10.10.0.12:7500", thp: 3ZyxKzoBdTrQhcCwhm8Cf1Vq9uAPyBOSvtTA3SE6mUw}
+        - {url: "http://10.10.0.13:7500", thp: LKiPJnDaxt1F_hKq0GCUzpgGJ5D4QtlR_zFBS_gYz6M}
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, a sentence each.
+  returned: always
+  type: list
+  elements: str
+devices:
+  description: Each disk by its path.
+  returned: always
+  type: dict
+  contains:
+    kind:
+      description: V(blank), V(foreign), V(luks1), V(luks2), V(missing), or V(unread) before cryptsetup is installed.
+      type: str
+      returned: always
+    uuid:
+      description: UUID of the LUKS header.
+      type: str
+      returned: always
+    mapper:
+      description: Name of the open mapper.
+      type: str
+      returned: always
+    keyslots:
+      description: All keyslots in use.
+      type: list
+      elements: int
+      returned: always
+    keyslot:
+      description: Keyslot of the binding.
+      type: int
+      returned: always
+    token_id:
+      description: Token of the binding.
+      type: int
+      returned: always
+    policy:
+      description: Policy of the binding in canonical form; before the change in the diff's first half.
+      type: dict
+      returned: always
+    tang_keys:
+      description: Server, key and whether the key is still advertised, for every server of the binding.
+      type: list
+      elements: dict
+      returned: always
+    rotated_keys:
+      description: Keys of the binding that their server no longer advertises.
+      type: list
+      elements: str
+      returned: always
+    orphan_tokens:
+      description: Clevis tokens whose keyslot is gone.
+      type: list
+      elements: int
+      returned: always
+    header_backup:
+      description: Path of the backup of the present header.
+      type: str
+      returned: always
+silent_servers:
+  description: Servers of the declared policies that did not answer.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import Clevis, Policy
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import LuksDevices, Wish
+from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
+
+POLICY_OPTIONS: dict[str, Any] = {
+    "pin": {"type": "str", "choices": ["tang", "sss"]},
+    "threshold": {"type": "int", "default": 1},
+    "tang": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {"url": {"type": "str", "required": True}, "thp": {"type": "str"}},
+    },
+}
+FORMAT_OPTIONS: dict[str, Any] = {
+    "cipher": {"type": "str"},
+    "key_size": {"type": "int", "no_log": False},
+    "sector_size": {"type": "int", "choices": [512, 1024, 2048, 4096], "default": 512},
+    "pbkdf": {"type": "str", "choices": ["argon2id", "argon2i", "pbkdf2"]},
+    "pbkdf_memory": {"type": "int"},
+    "pbkdf_force_iterations": {"type": "int"},
+}
+SHARED_OPTIONS: dict[str, Any] = {
+    "policy": {"type": "dict", "options": POLICY_OPTIONS},
+    "format": {"type": "dict", "options": FORMAT_OPTIONS},
+}
+DEVICE_OPTIONS: dict[str, Any] = {
+    "device": {"type": "path", "required": True},
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "opened", "closed"], "default": "opened"},
+    **SHARED_OPTIONS,
+}
+
+
+def wish(item: Mapping[str, Any], params: Mapping[str, Any]) -> Wish[Policy]:
+    """Return one declared device, completed by what is declared for all of them."""
+    policy: Optional[dict[str, Any]] = item["policy"] or params["policy"]
+    options = item["format"] or params["format"] or {"sector_size": 512}
+    return Wish(
+        device=item["device"],
+        name=item["name"],
+        state=item["state"],
+        policy=Policy.of(policy) if policy else None,
+        format={name.replace("_", "-"): value for name, value in options.items()},
+    )
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "devices": {"type": "list", "elements": "dict", "required": True, "options": DEVICE_OPTIONS},
+            **SHARED_OPTIONS,
+            "passphrase": {"type": "str", "no_log": True},
+            "header_backup_dir": {"type": "path", "default": "/var/backups/personal-cluster/luks-headers"},
+            "rotation": {"type": "str", "choices": ["rebind", "report", "ignore"], "default": "rebind"},
+            "tang_timeout": {"type": "int", "default": 10},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    secrets = [params["passphrase"]] if params["passphrase"] else []
+    run = Runner(secrets)
+    resource = LuksDevices(
+        [wish(item, params) for item in params["devices"]],
+        Clevis(run, params["tang_timeout"], params["rotation"]),
+        run,
+        params["passphrase"],
+        params["header_backup_dir"],
+    )
+    _engine.run(module, resource, secrets)
+
+
+if __name__ == "__main__":
+    main()

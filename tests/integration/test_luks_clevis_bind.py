@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""luks_clevis_bind against cryptsetup, clevis and tang on plain files; opening needs device-mapper, see the lab."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import run_module
+
+TOOLS = ("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
+MISSING = [tool for tool in TOOLS if not shutil.which(tool)]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+
+PASSPHRASE = "correct horse battery staple"
+CHEAP = {"sector_size": 512, "pbkdf": "pbkdf2", "pbkdf_force_iterations": 1000}
+
+
+@dataclass
+class Tang:
+    """A tang server of our own on loopback."""
+
+    home: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def thp(self) -> str:
+        done = subprocess.run(["tang-show-keys", str(self.port)], capture_output=True, text=True, check=True)
+        return done.stdout.split()[0]
+
+    def entry(self) -> dict[str, str]:
+        return {"url": self.url, "thp": self.thp}
+
+    def start(self) -> None:
+        listen = f"TCP-LISTEN:{self.port},bind=127.0.0.1,fork,reuseaddr"
+        self.process = subprocess.Popen(["socat", listen, f"EXEC:/usr/libexec/tangd {self.home}"])
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"tang does not listen on {self.port}")
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+    def rotate(self) -> None:
+        for key in self.home.glob("*.jwk"):
+            key.rename(key.with_name(f".{key.name}"))
+        subprocess.run(["/usr/libexec/tangd-keygen", self.home], capture_output=True, check=True)
+
+
+@pytest.fixture
+def tangs(tmp_path: Path) -> Iterator[list[Tang]]:
+    """Two servers."""
+    servers = []
+    for number in range(2):
+        home = tmp_path / f"tang{number}"
+        home.mkdir()
+        subprocess.run(["/usr/libexec/tangd-keygen", home], capture_output=True, check=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            servers.append(Tang(home, probe.getsockname()[1]))
+    for server in servers:
+        server.start()
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> list[Path]:
+    """Two blank files that stand for disks."""
+    paths = [tmp_path / "a.img", tmp_path / "b.img"]
+    for path in paths:
+        with path.open("wb") as stream:
+            stream.truncate(20 * 2**20)
+    return paths
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def params(disks: list[Path], servers: list[dict[str, str]] | None, **more: Any) -> dict[str, Any]:
+    threshold = more.pop("threshold", 1)
+    policy = {"policy": {"tang": servers, "threshold": threshold}} if servers else {}
+    return {
+        "devices": [{"device": str(disk), "name": f"luks-{disk.stem}", "state": "present"} for disk in disks],
+        "passphrase": PASSPHRASE,
+        "format": CHEAP,
+        "header_backup_dir": str(disks[0].parent / "headers"),
+        "tang_timeout": 2,
+        **policy,
+        **more,
+    }
+
+
+def converge(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Check, run, run again; what check mode lists is what the run does, and nothing is left after it."""
+    paths = [Path(item["device"]) for item in wanted["devices"]]
+    before = [digest(path) for path in paths]
+    foreseen = run_module("luks_clevis_bind", wanted, check=True)
+    assert [digest(path) for path in paths] == before, "check mode wrote to a disk"
+    done = run_module("luks_clevis_bind", wanted)
+    assert not done.get("failed"), done
+    assert foreseen["actions"] == done["actions"]
+    assert foreseen["changed"] == done["changed"]
+    again = run_module("luks_clevis_bind", wanted)
+    assert again["actions"] == [] and again["changed"] is False and "diff" not in again
+    assert PASSPHRASE not in json.dumps([foreseen, done, again])
+    return done
+
+
+def metadata(disk: Path) -> dict[str, Any]:
+    text = subprocess.run(
+        ["cryptsetup", "luksDump", "--dump-json-metadata", disk], capture_output=True, text=True, check=True
+    ).stdout
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def unlocks(disk: Path, slot: int) -> bool:
+    argv = ["clevis", "luks", "pass", "-d", str(disk), "-s", str(slot)]
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def test_blank_disks_become_bound_and_backed_up(tangs: list[Tang], disks: list[Path]) -> None:
+    done = converge(params(disks, [tangs[0].entry()]))
+    for disk in disks:
+        shown = done["devices"][str(disk)]
+        assert shown["policy"] == {"tang": {"url": tangs[0].url}}
+        assert shown["keyslots"] == [0, 1] and shown["keyslot"] == 1
+        assert [key["advertised"] for key in shown["tang_keys"]] == [True]
+        assert unlocks(disk, 1)
+        assert metadata(disk)["keyslots"]["1"]["priority"] == 2
+        assert metadata(disk)["segments"]["0"]["sector_size"] == 512
+        backup = Path(shown["header_backup"])
+        assert backup.stat().st_mode & 0o777 == 0o400
+        assert metadata(backup) == metadata(disk)
+    # The recovery passphrase opens without any server.
+    argv = ["cryptsetup", "open", "--test-passphrase", "--key-slot", "0", "--key-file", "-", str(disks[0])]
+    assert subprocess.run(argv, input=PASSPHRASE.encode(), check=False).returncode == 0
+
+
+def test_policy_changes_and_rotation_rebind(tangs: list[Tang], disks: list[Path]) -> None:
+    disk = disks[0]
+    converge(params([disk], [tangs[0].entry()]))
+    both = [tangs[0].entry(), tangs[1].entry()]
+    done = converge(params([disk], both, threshold=2))
+    assert done["devices"][str(disk)]["policy"]["sss"]["t"] == 2
+    assert done["devices"][str(disk)]["keyslots"] == [0, 2]
+    assert unlocks(disk, 2)
+    tangs[1].rotate()
+    done = converge(params([disk], [tangs[0].entry(), tangs[1].entry()], threshold=2))
+    assert f"because {tangs[1].url} is pinned to another key now" in done["actions"][0]
+    assert done["devices"][str(disk)]["rotated_keys"] == []
+    # Without the passphrase an existing binding that decrypts is enough.
+    done = converge(params([disk], [tangs[1].entry()], passphrase=None))
+    assert done["devices"][str(disk)]["policy"] == {"tang": {"url": tangs[1].url}}
+    assert len(list((disk.parent / "headers").iterdir())) == 1
+
+
+def test_orphans_and_doubles_are_removed(tangs: list[Tang], disks: list[Path]) -> None:
+    disk = disks[0]
+    wanted = params([disk], [tangs[0].entry()])
+    converge(wanted)
+    # A run that was killed before it removed the old binding, and a keyslot that was killed by hand.
+    config = json.dumps(tangs[1].entry())
+    for slot in ("2", "3"):
+        argv = ["clevis", "luks", "bind", "-f", "-k", "-", "-s", slot, "-d", str(disk), "tang", config]
+        subprocess.run(argv, input=PASSPHRASE.encode(), check=True)
+    subprocess.run(["cryptsetup", "luksKillSlot", "-q", str(disk), "3"], check=True)
+    done = converge(wanted)
+    assert any("remove orphan clevis token 2" in action for action in done["actions"])
+    assert any("from keyslot 2" in action for action in done["actions"])
+    assert sorted(metadata(disk)["tokens"]) == ["0"] and sorted(metadata(disk)["keyslots"]) == ["0", "1"]
+
+
+def test_silent_server(tangs: list[Tang], disks: list[Path]) -> None:
+    entry = tangs[0].entry()
+    converge(params([disks[0]], [entry]))
+    tangs[0].stop()
+    before = [digest(disk) for disk in disks]
+    kept = run_module("luks_clevis_bind", params([disks[0]], [entry]))
+    assert kept["changed"] is False and "stays as it is" in kept["warnings"][0]
+    assert kept["silent_servers"] == [tangs[0].url]
+    assert not run_module("luks_clevis_bind", params([disks[1]], [entry]), check=True).get("failed")
+    failed = run_module("luks_clevis_bind", params([disks[1]], [entry]))
+    assert failed["failed"] and f"no answer from {tangs[0].url}" in failed["msg"] and str(disks[1]) in failed["msg"]
+    assert [digest(disk) for disk in disks] == before
+
+
+def test_hanging_server_does_not_hang_the_module(disks: list[Path]) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        failed = run_module("luks_clevis_bind", params([disks[0]], [{"url": url, "thp": "x"}], tang_timeout=1))
+    assert failed["failed"] and "no answer" in failed["msg"]
+
+
+def foreign(disk: Path, _: Tang) -> dict[str, Any]:
+    subprocess.run(["mke2fs", "-q", str(disk)], check=True)
+    return {}
+
+
+def luks1(disk: Path, _: Tang) -> dict[str, Any]:
+    argv = ["cryptsetup", "luksFormat", "-q", "--type", "luks1", "--pbkdf-force-iterations", "1000", str(disk)]
+    subprocess.run(argv, input=b"x", check=True)
+    return {}
+
+
+def no_pin(_: Path, tang: Tang) -> dict[str, Any]:
+    return {"policy": {"tang": [{"url": tang.url}]}}
+
+
+def wrong_pin(_: Path, tang: Tang) -> dict[str, Any]:
+    return {"policy": {"tang": [{"url": tang.url, "thp": "V70S1sqvOiK_uBbsrXoI8dFxwhZWvNvayDSKc-xRNz4"}]}}
+
+
+def threshold(_: Path, tang: Tang) -> dict[str, Any]:
+    return {"policy": {"tang": [tang.entry()], "threshold": 2, "pin": "sss"}}
+
+
+def no_passphrase(_: Path, tang: Tang) -> dict[str, Any]:
+    return {"passphrase": None}
+
+
+def no_disk(disk: Path, _: Tang) -> dict[str, Any]:
+    disk.unlink()
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (foreign, "holds data (ext2)"),
+        (luks1, "is LUKS1"),
+        (no_pin, "no thumbprint is pinned"),
+        (wrong_pin, "does not advertise the key"),
+        (threshold, "threshold 2 does not fit 1 pins"),
+        (no_passphrase, "no passphrase was given"),
+        (no_disk, "does not exist"),
+    ],
+)
+def test_refusals_change_nothing(tangs: list[Tang], disks: list[Path], spoil: Any, says: str) -> None:
+    wanted = {**params(disks, [tangs[0].entry()]), **spoil(disks[1], tangs[0])}
+    present = [disk for disk in disks if disk.exists()]
+    before = [digest(disk) for disk in present]
+    failed = run_module("luks_clevis_bind", wanted)
+    assert failed["failed"] and f"{disks[1]} " in failed["msg"] and says in failed["msg"], failed["msg"]
+    assert failed["actions"] == [] and failed["changed"] is False
+    assert [digest(disk) for disk in present] == before
+    assert not (disks[0].parent / "headers").exists()
+
+
+def test_wrong_passphrase_keeps_the_header(tangs: list[Tang], disks: list[Path]) -> None:
+    disk = disks[0]
+    converge(params([disk], None))
+    before = digest(disk)
+    failed = run_module("luks_clevis_bind", params([disk], [tangs[0].entry()], passphrase="wrong"))
+    assert failed["failed"] and "no valid passphrase" in failed["msg"]
+    assert digest(disk) == before

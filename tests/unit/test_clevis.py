@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The clevis backend on recorded tokens, advertisements and complaints of Debian 12 and 13."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils._backends import clevis
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+
+RECORDED = Path(__file__).parent / "recorded"
+RELEASES = ["bookworm", "trixie"]
+ONE, TWO = "http://127.0.0.1:7511", "http://127.0.0.1:7512"
+
+
+def tokens(release: str, dump: str) -> dict[str, Any]:
+    text = (RECORDED / "cryptsetup" / release / f"{dump}.json").read_text()
+    found: dict[str, Any] = json.loads(text)["tokens"]
+    return found
+
+
+def policy(*servers: tuple[str, str], threshold: int = 1, pin: str | None = None) -> clevis.Policy:
+    tang = [{"url": url, "thp": thp} for url, thp in servers]
+    return clevis.Policy.of({"tang": tang, "threshold": threshold, "pin": pin})
+
+
+class Answers:
+    """A runner that gives one answer and keeps what it was asked."""
+
+    def __init__(self, stdout: str = "", stderr: str = "", rc: int = 0) -> None:
+        self.answer = Completed(rc, stdout, stderr)
+        self.calls: list[dict[str, Any]] = []
+
+    def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+        home = (options.get("env") or {}).get("CURL_HOME")
+        limit = Path(home, ".curlrc").read_text() if home else ""
+        self.calls.append({"argv": list(argv), "stdin": options.get("stdin"), "curlrc": limit})
+        return self.answer
+
+
+def test_thumbprint_of_rfc7638() -> None:
+    key = {
+        "kty": "RSA",
+        "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJE"
+        "CPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2Q"
+        "vzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6"
+        "WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+        "e": "AQAB",
+        "alg": "RS256",
+        "kid": "2011-04-29",
+    }
+    assert clevis.thumbprint(key) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_parse_tang_token(release: str) -> None:
+    found = clevis.Clevis(Answers(), 5).parse(tokens(release, "tang")["0"])
+    assert found["policy"] == {"tang": {"url": ONE}}  # recorded with a slash at its end
+    (key,) = found["tang_keys"]
+    known = clevis.advertised((RECORDED / "clevis" / release / "adv.json").read_text())
+    assert key["kid"] in known and set(key["known"]) == known
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_parse_sss_token(release: str) -> None:
+    token = next(token for token in tokens(release, "sss_and_orphan").values() if token["keyslots"])
+    found = clevis.Clevis(Answers(), 5).parse(token)
+    assert found["policy"] == {"sss": {"t": 2, "pins": [{"tang": {"url": ONE}}, {"tang": {"url": TWO}}]}}
+    assert found["policy"] == policy((TWO, "a"), (ONE + "/", "b"), threshold=2).canonical()
+    assert sorted(key["url"] for key in found["tang_keys"]) == [ONE, TWO]
+    assert '"p"' not in json.dumps(found)
+
+
+def test_damaged_token_is_named() -> None:
+    with pytest.raises(ClusterError, match="cannot be read"):
+        clevis.Clevis(Answers(), 5).parse({"jwe": {"protected": "%%%"}})
+
+
+def test_policy_arguments() -> None:
+    pin, config = policy((ONE, "t1")).arguments()
+    assert (pin, json.loads(config)) == ("tang", {"url": ONE, "thp": "t1"})
+    pin, config = policy((ONE, "t1"), (TWO, "t2"), threshold=2).arguments()
+    pins = {"tang": [{"url": ONE, "thp": "t1"}, {"url": TWO, "thp": "t2"}]}
+    assert (pin, json.loads(config)) == ("sss", {"t": 2, "pins": pins})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (policy((ONE, "t"), threshold=2, pin="sss"), "threshold 2 does not fit 1 pins"),
+        (policy((ONE, "t"), threshold=0), "threshold 0 does not fit"),
+        (policy((ONE, "t"), (TWO, "t"), pin="tang"), "takes one server"),
+        (policy((ONE, "t"), (ONE + "/", "t")), "is named twice"),
+        (policy(), "names no tang server"),
+    ],
+)
+def test_faults(wanted: clevis.Policy, says: str) -> None:
+    faults = clevis.Clevis(Answers(), 5).faults(wanted)
+    assert any(says in fault for fault in faults), faults
+
+
+def test_no_fault_in_good_policies() -> None:
+    for wanted in (policy((ONE, "t")), policy((ONE, "t"), (TWO, "t")), policy((ONE, "t"), pin="sss")):
+        assert clevis.Clevis(Answers(), 5).faults(wanted) == []
+
+
+def test_obstacles_name_server_and_remedy() -> None:
+    tool = clevis.Clevis(Answers(), 5)
+    servers = {ONE: frozenset({"t1"}), TWO: None}
+    assert tool.obstacles(policy((ONE, "t1"), (TWO, "t2")), servers) == []
+    assert "no thumbprint is pinned" in tool.obstacles(policy((ONE, "")), servers)[0]
+    assert "does not advertise the key t9" in tool.obstacles(policy((ONE, "t9")), servers)[0]
+    assert tool.silent(policy((ONE, "t1"), (TWO, "t2")), servers) == [TWO]
+
+
+def test_outdated() -> None:
+    tool = clevis.Clevis(Answers(), 5)
+    binding = {"tang_keys": [{"url": ONE, "kid": "x1", "known": ["s1", "x1"]}]}
+    assert tool.outdated(binding, policy((ONE, "s1")), {ONE: frozenset({"s1", "x1"})}) == ""
+    assert "rotated" in tool.outdated(binding, policy((ONE, "s1")), {ONE: frozenset({"s1", "x2"})})
+    assert "pinned to another key" in tool.outdated(binding, policy((ONE, "s2")), {ONE: frozenset({"s2", "x1"})})
+    # A pin that nobody advertises is no reason to bind again, nor is a server that does not answer.
+    assert tool.outdated(binding, policy((ONE, "s9")), {ONE: frozenset({"s1", "x1"})}) == ""
+    assert tool.outdated(binding, policy((ONE, "s2")), {ONE: None}) == ""
+
+
+def test_look_asks_each_server_once_and_survives_nonsense() -> None:
+    answers = Answers((RECORDED / "clevis/trixie/adv.json").read_text())
+    found = clevis.Clevis(answers, 7).look([policy((ONE, "a")), policy((ONE, "a"), (TWO, "b"))])
+    assert [call["argv"][-1] for call in answers.calls] == [f"{ONE}/adv", f"{TWO}/adv"]
+    assert all("7" in call["argv"] for call in answers.calls)
+    assert found[ONE] and found[ONE] == found[TWO]
+    for nonsense in (Answers("<html>"), Answers("{}"), Answers('{"payload": "e30"}'), Answers("", rc=7)):
+        assert clevis.Clevis(nonsense, 7).look([policy((ONE, "a"))]) == {ONE: None}
+
+
+def test_bind_keeps_the_passphrase_off_the_command_line_and_curl_on_a_leash() -> None:
+    answers = Answers()
+    clevis.Clevis(answers, 9).bind("/dev/x", 3, policy((ONE, "t")), "secret words")
+    (call,) = answers.calls
+    assert call["stdin"] == "secret words" and "secret words" not in " ".join(call["argv"])
+    assert call["argv"][:9] == ["clevis", "luks", "bind", "-f", "-k", "-", "-s", "3", "-d"]
+    assert "-y" not in call["argv"]
+    assert "max-time = 9" in call["curlrc"]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    ("recorded", "says"),
+    [
+        ("bind_wrong_thp", "did not sign with the pinned thp"),
+        ("bind_no_server", "a tang server did not answer"),
+    ],
+)
+def test_bind_complaints(release: str, recorded: str, says: str) -> None:
+    stderr = (RECORDED / "clevis" / release / f"{recorded}.txt").read_text()
+    with pytest.raises(ClusterError, match=f"/dev/x was not bound: .*{says}"):
+        clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, policy((ONE, "t")), "p")
+
+
+def test_bind_without_a_valid_key() -> None:
+    with pytest.raises(ClusterError, match="no valid passphrase and no binding decrypts"):
+        stderr = "No key available with this passphrase.\nError adding new binding to /dev/x\n"
+        clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, policy((ONE, "t")), None)
+
+
+def test_sentences() -> None:
+    tool = clevis.Clevis(Answers(), 5)
+    assert tool.sentence({"tang": {"url": ONE}}) == f"tang {ONE}"
+    assert tool.sentence(policy((ONE, ""), (TWO, "")).canonical()) == f"1 of (tang {ONE}, tang {TWO})"
+    assert tool.sentence({"tpm2": {"pcr_ids": "7", "hash": "sha256"}}) == "tpm2 hash=sha256 pcr_ids=7"

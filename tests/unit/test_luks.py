@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LUKS devices: reading recorded headers and the kernel's files, and the order of what is planned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils._backends import luks
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+
+RECORDED = Path(__file__).parent / "recorded" / "cryptsetup"
+RELEASES = ["bookworm", "trixie"]
+GIB = 2**30
+WANTED = {"tang": {"url": "http://t1"}}
+OTHER = {"tang": {"url": "http://t2"}}
+FRESH = luks.Binding(0, 1, WANTED, first=True)
+DONE = luks.Disk("luks2", GIB, uuid="u", keyslots=(0, 1), tokens=(0,), bindings=(FRESH,), mapper="luks-a", saved=True)
+UP = {"http://t1": frozenset({"k"})}
+BIND = "bind /dev/a to http://t1 in keyslot 1, and prove that it unlocks"
+FIRST = "let /dev/a try keyslot 1 first"
+SAVE = "back up the LUKS header of /dev/a to /backup"
+OPEN = "open /dev/a as luks-a"
+
+
+class Binder:
+    """Binds to one server; a policy is its URL."""
+
+    def __init__(self, *, proves: bool = True, stale: str = "", rotation: str = "rebind", obstacle: str = "") -> None:
+        self.proved = proves
+        self.stale = stale
+        self.rotation = rotation
+        self.obstacle = obstacle
+        self.calls: list[str] = []
+
+    def parse(self, token: dict[str, Any]) -> dict[str, Any]:
+        if "jwe" not in token:
+            raise ClusterError("its clevis token cannot be read")
+        return {"policy": WANTED, "tang_keys": [{"url": "http://t1", "kid": "k", "known": []}]}
+
+    def look(self, policies: Collection[str]) -> luks.Servers:
+        return {policy: frozenset({"k"}) for policy in policies}
+
+    def canonical(self, policy: str) -> dict[str, Any]:
+        return {"tang": {"url": policy}}
+
+    def sentence(self, canonical: dict[str, Any]) -> str:
+        return str(canonical["tang"]["url"])
+
+    def faults(self, policy: str) -> list[str]:
+        return []
+
+    def obstacles(self, policy: str, servers: luks.Servers) -> list[str]:
+        return [self.obstacle] if self.obstacle else []
+
+    def silent(self, policy: str, servers: luks.Servers) -> list[str]:
+        return [policy] if servers.get(policy) is None else []
+
+    def outdated(self, binding: dict[str, Any], policy: str, servers: luks.Servers) -> str:
+        return self.stale
+
+    def rebinds(self) -> bool:
+        return self.rotation == "rebind"
+
+    def reports(self) -> bool:
+        return self.rotation == "report"
+
+    def bind(self, device: str, slot: int, policy: str, passphrase: str | None) -> None:
+        self.calls.append(f"bind {slot}")
+
+    def proves(self, device: str, slot: int) -> bool:
+        self.calls.append(f"prove {slot}")
+        return self.proved
+
+    def unlock(self, device: str, name: str) -> bool:
+        self.calls.append(f"unlock {name}")
+        return True
+
+
+class Recording:
+    """A runner that answers with what was recorded, and keeps what it was asked."""
+
+    def __init__(self, dump: str = "", wipefs: str = '{"signatures": []}', rc: int = 0) -> None:
+        self.dump = dump
+        self.wipefs = wipefs
+        self.rc = rc
+        self.calls: list[list[str]] = []
+
+    def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+        self.calls.append(list(argv))
+        if argv[0] == "wipefs":
+            return Completed(0, self.wipefs, "")
+        if argv[1] == "luksDump":
+            if not self.dump:
+                raise NotYet("cryptsetup is not installed")
+            return Completed(0, self.dump, "")
+        if argv[1] == "luksHeaderBackup":
+            Path(argv[3]).write_bytes(Path(argv[4]).read_bytes())
+        return Completed(self.rc, "", "")
+
+
+def wish(state: str = "opened", policy: str | None = "http://t1", device: str = "/dev/a") -> luks.Wish[str]:
+    return luks.Wish(device, "luks-a", state, policy)
+
+
+def resource(
+    *wishes: luks.Wish[str],
+    binder: Binder | None = None,
+    run: Recording | None = None,
+    passphrase: str | None = "pp",
+    backup: str = "/backup",
+    root: Path = Path("/nonexistent"),
+) -> luks.LuksDevices[str]:
+    return luks.LuksDevices(
+        wishes or (wish(),), binder or Binder(), run or Recording(), passphrase, backup, luks.Kernel(root)
+    )
+
+
+def sentences(disk: luks.Disk, servers: luks.Servers = UP, **options: Any) -> list[str]:
+    devices = resource(**options)
+    plan = devices.plan(luks.State({"/dev/a": disk}, servers))
+    assert plan.refusals == []
+    left = devices.plan(plan.predicted)
+    if not options.get("binder") or not options["binder"].stale:
+        assert left.steps == [] and left.refusals == [], "the predicted state is not the desired one"
+    return [step.sentence for step in plan.steps]
+
+
+def refusals(disk: luks.Disk, *wishes: luks.Wish[str], mappers: dict[str, str] | None = None, **options: Any) -> str:
+    plan = resource(*wishes, **options).plan(luks.State({"/dev/a": disk}, UP, mappers or {}))
+    return "; ".join(plan.refusals)
+
+
+# Planning
+
+
+def test_converged_disk_needs_nothing() -> None:
+    assert sentences(DONE) == []
+
+
+def test_blank_disk() -> None:
+    formats = "format /dev/a (1.0 GiB, blank) as LUKS2"
+    assert sentences(luks.Disk("blank", GIB)) == [formats, BIND, FIRST, SAVE, OPEN]
+
+
+def test_killed_after_each_step_of_the_first_run() -> None:
+    formatted = luks.Disk("luks2", GIB, uuid="u", keyslots=(0,))
+    assert sentences(formatted) == [f"{SAVE} before it is changed", BIND, FIRST, SAVE, OPEN]
+    bound = replace(formatted, keyslots=(0, 1), tokens=(0,), bindings=(replace(FRESH, first=False),))
+    assert sentences(bound) == [f"{SAVE} before it is changed", FIRST, SAVE, OPEN]
+    assert sentences(replace(DONE, saved=False, mapper="")) == [SAVE, OPEN]
+    assert sentences(replace(DONE, mapper="")) == [OPEN]
+
+
+def test_new_policy_is_proven_before_the_old_binding_goes() -> None:
+    old = luks.Binding(0, 1, OTHER, first=True)
+    assert sentences(replace(DONE, bindings=(old,))) == [
+        "bind /dev/a to http://t1 in keyslot 2 instead of http://t2, and prove that it unlocks",
+        "let /dev/a try keyslot 2 first",
+        "remove the binding of /dev/a to http://t2 from keyslot 1",
+        SAVE,
+    ]
+
+
+def test_doubles_and_orphans_go_and_the_right_binding_stays() -> None:
+    double, orphan = luks.Binding(1, 2, WANTED), luks.Binding(2, None, OTHER)
+    disk = replace(DONE, keyslots=(0, 1, 2), tokens=(0, 1, 2), bindings=(FRESH, double, orphan))
+    assert sentences(disk) == [
+        "remove the binding of /dev/a to http://t1 from keyslot 2",
+        "remove orphan clevis token 2 of /dev/a",
+        SAVE,
+    ]
+
+
+def test_rotation() -> None:
+    rotated = "the key was rotated"
+    steps = sentences(DONE, binder=Binder(stale=rotated))
+    assert steps[0].startswith("bind /dev/a to http://t1 in keyslot 2 because the key was rotated")
+    assert sentences(DONE, binder=Binder(stale=rotated, rotation="ignore")) == []
+    plan = resource(binder=Binder(stale=rotated, rotation="report")).plan(luks.State({"/dev/a": DONE}, UP))
+    assert plan.steps == [] and "not bound again although the key was rotated" in plan.warnings[0]
+
+
+def test_silent_server_is_a_warning() -> None:
+    plan = resource().plan(luks.State({"/dev/a": DONE}, {"http://t1": None}))
+    assert plan.steps == [] and plan.refusals == []
+    assert plan.warnings == ["/dev/a: no answer from http://t1; the present binding stays as it is"]
+
+
+def test_without_a_policy_bindings_are_left_alone() -> None:
+    old = replace(DONE, bindings=(luks.Binding(0, 1, OTHER),))
+    plan = resource(wish(policy=None)).plan(luks.State({"/dev/a": old}))
+    assert plan.steps == [] and plan.predicted.disks["/dev/a"].bindings == old.bindings
+
+
+def test_mapper_states() -> None:
+    def planned(state: str, mapper: str) -> list[str]:
+        plan = resource(wish(state)).plan(luks.State({"/dev/a": replace(DONE, mapper=mapper)}, UP))
+        return [step.sentence for step in plan.steps]
+
+    assert planned("present", "") == [] and planned("present", "luks-a") == []
+    assert planned("opened", "") == [OPEN]
+    assert planned("closed", "luks-a") == ["close luks-a on /dev/a"] and planned("closed", "") == []
+
+
+@pytest.mark.parametrize(
+    ("disk", "says"),
+    [
+        (luks.Disk("missing"), "/dev/a does not exist"),
+        (luks.Disk("luks1"), "/dev/a is LUKS1"),
+        (luks.Disk("foreign", GIB, ("xfs",)), "/dev/a holds data (xfs)"),
+        (luks.Disk("blank", GIB, (), ("mount /srv",)), "/dev/a is in use by mount /srv"),
+        (replace(DONE, mapper="elsewhere"), "/dev/a is open as elsewhere"),
+        (replace(DONE, holds_backups=True), "/dev/a carries /backup itself"),
+        (replace(DONE, bindings=(), keyslots=tuple(range(32))), "all 32 keyslots are in use"),
+    ],
+)
+def test_refusals(disk: luks.Disk, says: str) -> None:
+    assert says in refusals(disk)
+
+
+def test_more_refusals() -> None:
+    assert "not one line" in refusals(DONE, passphrase="pp\n")
+    assert "no passphrase was given" in refusals(luks.Disk("blank", GIB), passphrase=None)
+    assert "in use by mount /x" in refusals(replace(DONE, mapper_users=("mount /x",)), wish("closed"))
+    assert "belongs to the LUKS device 77" in refusals(replace(DONE, mapper=""), mappers={"luks-a": "77"})
+    assert "device /dev/a is declared twice; name luks-a is declared twice" in refusals(DONE, wish(), wish())
+    assert "cannot be bound: no pin" in refusals(replace(DONE, bindings=()), binder=Binder(obstacle="no pin"))
+
+
+# Reading
+
+
+def head(tmp_path: Path, release: str, name: str = "disk") -> Path:
+    path = tmp_path / name
+    path.write_bytes((RECORDED / release / "header.bin").read_bytes())
+    return path
+
+
+def dump(release: str, name: str) -> str:
+    return (RECORDED / release / f"{name}.json").read_text()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_read_bound_device(tmp_path: Path, release: str) -> None:
+    disk = head(tmp_path, release)
+    run = Recording(dump(release, "tang"))
+    devices = resource(wish(device=str(disk)), run=run, backup=str(tmp_path / "backup"))
+    state = devices.read().disks[str(disk)]
+    assert (state.kind, state.keyslots, state.tokens, state.saved) == ("luks2", (0, 1), (0,), False)
+    assert [(binding.token, binding.keyslot, binding.first) for binding in state.bindings] == [(0, 1, True)]
+    assert len(state.uuid) == 36 and state.uuid.count("-") == 4
+    assert len(run.calls) == 1, "one process per LUKS device"
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    (backup / f"luks-a-{state.uuid}.img").write_bytes(disk.read_bytes())
+    assert devices.read().disks[str(disk)].saved
+    (backup / f"luks-a-{state.uuid}.img").write_bytes(disk.read_bytes()[:-1] + b"x")
+    assert not devices.read().disks[str(disk)].saved
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_read_orphan(tmp_path: Path, release: str) -> None:
+    disk = head(tmp_path, release)
+    state = resource(wish(device=str(disk)), run=Recording(dump(release, "sss_and_orphan"))).read()
+    assert sorted((b.token, b.keyslot) for b in state.disks[str(disk)].bindings if b.keyslot is None) == [(0, None)]
+    assert [b.keyslot for b in state.disks[str(disk)].bindings if b.keyslot is not None] == [2]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_read_signatures_with_one_process(tmp_path: Path, release: str) -> None:
+    blank, ext = tmp_path / "blank.img", tmp_path / "ext.img"
+    for path in (blank, ext):
+        path.write_bytes(bytes(8192))
+    run = Recording(wipefs=dump(release, "wipefs"))
+    wishes = [wish(device=str(blank)), replace(wish(device=str(ext)), name="luks-b")]
+    state = resource(*wishes, run=run).read()
+    assert state.disks[str(blank)].kind == "blank" and state.disks[str(blank)].size == 8192
+    assert (state.disks[str(ext)].kind, state.disks[str(ext)].signatures) == ("foreign", ("ext2",))
+    assert len(run.calls) == 1
+
+
+def test_before_cryptsetup_is_installed(tmp_path: Path) -> None:
+    disk = head(tmp_path, "trixie")
+    devices = resource(wish(device=str(disk)))
+    with pytest.raises(NotYet):
+        devices.read()
+    plan = devices.plan(devices.blank())
+    assert plan.steps == [] and plan.refusals == [] and "carries LUKS2" in plan.warnings[0]
+
+
+def test_luks1_and_missing(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.write_bytes(b"LUKS\xba\xbe\x00\x01" + bytes(4096))
+    wishes = [wish(device=str(old)), replace(wish(device=str(tmp_path / "none")), name="luks-b")]
+    kinds = [disk.kind for disk in resource(*wishes).read().disks.values()]
+    assert kinds == ["luks1", "missing"]
+
+
+def test_damaged_token_names_the_device(tmp_path: Path) -> None:
+    disk = head(tmp_path, "trixie")
+    data = json.dumps({"keyslots": {}, "tokens": {"0": {"type": "clevis", "keyslots": []}}})
+    with pytest.raises(ClusterError, match=f"{disk}: its clevis token"):
+        resource(wish(device=str(disk)), run=Recording(data)).read()
+
+
+@pytest.fixture(autouse=True)
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(luks, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(luks, "LOCK_SECONDS", 0.0)
+    return tmp_path / "lock"
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(4096))
+    first = resource(wish(device=str(disk)))
+    first.read()
+    first.read()
+    with pytest.raises(ClusterError, match="another run has been at work"):
+        resource(wish(device=str(disk))).read()
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> luks.Kernel:
+    """A disk 8:0 with a partition and, through it, LUKS mapper 254:3 that is mounted; swap on 8:16."""
+    files = {
+        "sys/devices/sda/dev": "8:0",
+        "sys/devices/sda/size": "2097152",
+        "sys/devices/sda/sda1/dev": "8:1",
+        "sys/devices/sda/sda1/partition": "1",
+        "sys/devices/sda/sda1/size": "100",
+        "sys/devices/sdb/dev": "8:16",
+        "sys/devices/sdb/size": "8",
+        "sys/devices/dm-3/dev": "254:3",
+        "sys/devices/dm-3/size": "8",
+        "sys/devices/dm-3/dm/uuid": "CRYPT-LUKS2-6cd5edc1a2d9419a92b66e4b15486770-luks-gv-0\n",
+        "sys/devices/dm-3/dm/name": "luks-gv-0\n",
+        "sys/devices/dm-4/dev": "254:4",
+        "sys/devices/dm-4/dm/uuid": "LVM-abc\n",
+        "proc/self/mountinfo": "36 25 254:3 / /bricks/gv0 rw - xfs /dev/mapper/luks-gv-0 rw\n",
+        "proc/swaps": "Filename Type Size Used Priority\n/dev/sdb partition 1 0 -2\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    links = {
+        "sys/dev/block/8:0": "sys/devices/sda",
+        "sys/dev/block/8:1": "sys/devices/sda/sda1",
+        "sys/dev/block/8:16": "sys/devices/sdb",
+        "sys/dev/block/254:3": "sys/devices/dm-3",
+        "sys/class/block/dm-3": "sys/devices/dm-3",
+        "sys/class/block/dm-4": "sys/devices/dm-4",
+        "sys/devices/sda/sda1/holders/dm-3": "sys/devices/dm-3",
+        "sys/devices/dm-3/slaves/sda1": "sys/devices/sda/sda1",
+    }
+    for name, target in links.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(tmp_path / target)
+    return luks.Kernel(tmp_path)
+
+
+def test_kernel(kernel: luks.Kernel) -> None:
+    assert kernel.users("8:0") == ("partition sda1",)
+    assert kernel.users("8:1") == ("device luks-gv-0",)
+    assert kernel.users("254:3") == ("mount /bricks/gv0",)
+    assert kernel.users("8:16") == ("swap",)
+    assert kernel.size("8:0") == GIB
+    assert kernel.mappers() == {"6cd5edc1a2d9419a92b66e4b15486770": ("luks-gv-0", "254:3")}
+    assert kernel.below("254:3") == {"254:3", "8:1", "8:0"}
+    assert kernel.users("9:9") == ()
+
+
+# Changing
+
+
+def apply(disk: luks.Disk, path: Path, binder: Binder, run: Recording, servers: luks.Servers = UP) -> None:
+    devices = resource(wish(device=str(path)), binder=binder, run=run, backup=str(path.parent / "backup"))
+    for step in devices.plan(luks.State({str(path): disk}, servers)).steps:
+        step.apply()
+
+
+def changes(run: Recording) -> list[str]:
+    return [" ".join(argv[1:3]) for argv in run.calls if argv[0] == "cryptsetup" and argv[1] != "luksDump"]
+
+
+def test_rebind_removes_keyslot_before_token(tmp_path: Path) -> None:
+    binder, run = Binder(), Recording(dump("trixie", "tang"))
+    disk = replace(DONE, bindings=(luks.Binding(0, 1, OTHER),))
+    apply(disk, head(tmp_path, "trixie"), binder, run)
+    assert binder.calls == ["bind 2", "prove 2"]
+    assert changes(run) == [
+        "config --priority",
+        "luksKillSlot --batch-mode",
+        "token remove",
+        "luksHeaderBackup --header-backup-file",
+    ]
+    (backup,) = (tmp_path / "backup").iterdir()
+    assert backup.stat().st_mode & 0o777 == 0o400 and (tmp_path / "backup").stat().st_mode & 0o777 == 0o700
+
+
+def test_failed_proof_removes_the_new_binding_and_keeps_the_old(tmp_path: Path) -> None:
+    run = Recording(dump("trixie", "sss_and_orphan"))
+    disk = replace(DONE, bindings=(luks.Binding(0, 1, OTHER),))
+    with pytest.raises(ClusterError, match="the new binding failed its test and was removed"):
+        apply(disk, head(tmp_path, "trixie"), Binder(proves=False), run)
+    assert [argv[-1] for argv in run.calls if argv[1] == "luksKillSlot"] == ["2"]
+
+
+def test_double_stays_when_the_keeper_does_not_unlock(tmp_path: Path) -> None:
+    run = Recording(dump("trixie", "tang"))
+    disk = replace(DONE, bindings=(FRESH, luks.Binding(1, 2, OTHER)))
+    with pytest.raises(ClusterError, match="no other one was removed"):
+        apply(disk, head(tmp_path, "trixie"), Binder(proves=False), run)
+    assert changes(run) == []
+
+
+def test_a_disk_that_was_taken_meanwhile_is_not_formatted(tmp_path: Path) -> None:
+    path = tmp_path / "ext.img"
+    path.write_bytes(bytes(8192))
+    run = Recording(wipefs=dump("trixie", "wipefs"))
+    with pytest.raises(ClusterError, match="no longer blank: ext2"):
+        apply(luks.Disk("blank", GIB), path, Binder(), run)
+    assert changes(run) == []
+
+
+def test_no_disk_is_formatted_while_its_servers_are_silent(tmp_path: Path) -> None:
+    path = tmp_path / "blank.img"
+    path.write_bytes(bytes(8192))
+    run = Recording()
+    with pytest.raises(ClusterError, match="no answer from http://t1"):
+        apply(luks.Disk("blank", GIB), path, Binder(), run, {"http://t1": None})
+    assert changes(run) == []
+
+
+def test_opening_falls_back_to_the_binding(tmp_path: Path) -> None:
+    binder, run = Binder(), Recording(dump("trixie", "tang"), rc=2)
+    apply(replace(DONE, mapper=""), head(tmp_path, "trixie"), binder, run)
+    assert binder.calls == ["unlock luks-a"]
+    assert not any("pp" in argv for argv in run.calls)
