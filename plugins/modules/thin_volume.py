@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: all thin volumes of a node, from the disk to the mount, in one execution."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: thin_volume
+short_description: Turn disks into mounted XFS filesystems on thin LVM
+version_added: 0.1.0
+description:
+  - For each disk one volume group, one thin pool, one thin volume, an XFS filesystem, an immutable bare mountpoint, a
+    line in fstab, and the mount. What exists is left as it is; what is missing is made.
+  - The thin volume is smaller than its pool, so that snapshots have room, and the pool is smaller than its group, so
+    that LVM can extend it.
+  - Nothing is ever wiped. A device with a signature, of another volume group, or of another filesystem is refused.
+author: personal.cluster maintainers (@personal-cluster)
+extends_documentation_fragment: personal.cluster.engine
+options:
+  volumes:
+    description: The volumes of this node.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name; the volume group is named after it.
+        type: str
+        required: true
+      device:
+        description: The block device, an open LUKS mapping for example.
+        type: path
+        required: true
+      mountpoint:
+        description: Where the filesystem is mounted. Nothing can be written there while it is not.
+        type: path
+        required: true
+      mount_options:
+        description: Options in fstab.
+        type: list
+        elements: str
+        default: [noatime, inode64, nouuid, nofail]
+      volume_group:
+        description: Name of the volume group; V(vg_) and O(volumes[].name) when not given.
+        type: str
+      pool:
+        description: Name of the thin pool.
+        type: str
+        default: pool
+      volume:
+        description: Name of the thin volume.
+        type: str
+        default: data
+      chunk_kib:
+        description: Size of the pool's chunks in KiB. Fixed when the pool is made.
+        type: int
+        default: 256
+      pool_percent:
+        description: Share of the group that the pool gets when it is made; the rest is for extending data and metadata.
+        type: int
+        default: 90
+      volume_percent:
+        description: Share of the pool that the thin volume gets when it is made; the rest is for snapshots.
+        type: int
+        default: 85
+      profile:
+        description:
+          - LVM metadata profile of the pool, a file in C(/etc/lvm/profile) without its suffix, that arms the automatic
+            extension for example. Left alone when empty.
+        type: str
+        default: ""
+"""
+
+EXAMPLES = r"""
+- name: Mount the bricks
+  personal.cluster.thin_volume:
+    volumes:
+      - name: gv0
+        device: /dev/mapper/luks-gv0
+        mountpoint: /bricks/gv0
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, a sentence each.
+  returned: always
+  type: list
+  elements: str
+volumes:
+  description: Which layers of each volume exist.
+  returned: always
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.lvm import ThinVolumes
+from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
+
+VOLUME_OPTIONS: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "device": {"type": "path", "required": True},
+    "mountpoint": {"type": "path", "required": True},
+    "mount_options": {"type": "list", "elements": "str", "default": ["noatime", "inode64", "nouuid", "nofail"]},
+    "volume_group": {"type": "str"},
+    "pool": {"type": "str", "default": "pool"},
+    "volume": {"type": "str", "default": "data"},
+    "chunk_kib": {"type": "int", "default": 256},
+    "pool_percent": {"type": "int", "default": 90},
+    "volume_percent": {"type": "int", "default": 85},
+    "profile": {"type": "str", "default": ""},
+}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "volumes": {"type": "list", "elements": "dict", "required": True, "options": VOLUME_OPTIONS},
+        },
+        supports_check_mode=True,
+    )
+    _engine.run(module, ThinVolumes(module.params["volumes"], Runner()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gluster's backend on XML recorded from GlusterFS 10.3 (Debian 12) and 11.1 (Debian 13)."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends import gluster
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
+from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+
+RECORDED = Path(__file__).parent / "recorded" / "gluster"
+RELEASES = ("10.3", "11.1")
+NODES = ("node1", "node2", "node3")
+VIRT = "network.ping-timeout=20\nfeatures.shard=on\ncluster.eager-lock=enable\n"
+
+pytestmark = pytest.mark.parametrize("release", RELEASES)
+
+
+def text(release: str, name: str) -> str:
+    return (RECORDED / release / f"{name}.xml").read_text()
+
+
+def xml(release: str, name: str) -> ET.Element:
+    return ET.fromstring(text(release, name))
+
+
+class Fake:
+    """A gluster command that answers with recordings and remembers what it was asked."""
+
+    def __init__(self, release: str, **answers: str) -> None:
+        self.asked: list[list[str]] = []
+        self._release = release
+        self._answers = {"pool list": "pool", "volume info": "info", "volume status": "status", **answers}
+
+    def __call__(self, argv: Sequence[str], **_: Any) -> Completed:
+        words = [word for word in argv[1:] if not word.startswith("-")]
+        self.asked.append(words)
+        name = self._answers.get(" ".join(words), self._answers.get(" ".join(words[:2]), "start"))
+        return Completed(0, text(self._release, name), "")
+
+
+def item(name: str, **more: Any) -> dict[str, Any]:
+    paths = [f"/bricks/{name}/brick", *(["/bricks/gv1b/brick"] if name == "gv1" else [])]
+    return {
+        "name": name,
+        "state": "started",
+        "replica": None,
+        "arbiter": 0,
+        "disperse": None,
+        "redundancy": None,
+        "bricks": [{"host": host, "path": path} for path in paths for host in NODES],
+        "group": None,
+        "options": {},
+        "allow": [],
+        **more,
+    }
+
+
+def resource(tmp_path: Path, run: Any, *items: dict[str, Any]) -> gluster.Volumes:
+    (tmp_path / "groups").mkdir(exist_ok=True)
+    (tmp_path / "groups" / "virt").write_text(VIRT)
+    return gluster.Volumes(items, gluster.Cli(run, str(tmp_path), "", 0), "node1")
+
+
+def plan(tmp_path: Path, run: Any, *items: dict[str, Any]) -> _engine.Plan[gluster.Cluster]:
+    volumes = resource(tmp_path, run, *items)
+    return volumes.plan(volumes.read())
+
+
+def sentences(found: _engine.Plan[Any]) -> list[str]:
+    return [step.sentence for step in found.steps]
+
+
+def test_the_pool(release: str) -> None:
+    peers = gluster.parse_pool(xml(release, "pool"))
+    assert {name for peer in peers for name in peer.names} == {"localhost", "node2", "node3"}
+    assert [peer.local for peer in peers].count(True) == 1
+    assert all(peer.connected and peer.member for peer in peers)
+    lost = [peer for peer in gluster.parse_pool(xml(release, "pool_peer_down")) if not peer.connected]
+    assert [peer.names for peer in lost] == [("node3",)]
+
+
+def test_volumes_and_their_layouts(release: str) -> None:
+    volumes = gluster.parse_volumes(xml(release, "info"))
+    assert {name: " ".join(volume.layout.words()) for name, volume in volumes.items()} == {
+        "gv0": "replica 3",
+        "gv1": "replica 3",
+        "arb": "replica 3 arbiter 1",
+        "disp": "disperse 3 redundancy 1",
+    }
+    assert {volumes["gv0"].status, volumes["arb"].status} == {"started", "created"}
+    assert [str(brick) for brick in volumes["gv0"].bricks] == [f"{node}:/bricks/gv0/brick" for node in NODES]
+    assert volumes["gv0"].options["features.shard"] == "on"
+    assert gluster.parse_volumes(xml(release, "info_none")) == {}
+
+
+def test_which_bricks_run(release: str) -> None:
+    volumes = gluster.parse_volumes(xml(release, "info"))
+    keys = {brick.key: str(brick) for name in ("gv0", "gv1") for brick in volumes[name].bricks}
+    assert gluster.parse_online(xml(release, "status")) == set(keys)
+    down = set(keys) - gluster.parse_online(xml(release, "status_brick_down"))
+    assert [keys[key] for key in down] == ["node3:/bricks/gv1/brick"]
+    gone = {keys[key] for key in set(keys) - gluster.parse_online(xml(release, "status_peer_down"))}
+    assert gone == {f"node3:/bricks/{name}/brick" for name in ("gv0", "gv1", "gv1b")}
+
+
+def test_tasks_and_heals(release: str) -> None:
+    assert gluster.parse_tasks(xml(release, "status_rebalance")) == {"gv1": ("Rebalance",)}
+    assert gluster.parse_tasks(xml(release, "status")) == {}
+    assert gluster.parse_heal(xml(release, "heal")) == 0
+    assert (gluster.parse_heal(xml(release, "heal_pending")) or 0) > 0
+    assert gluster.parse_heal(xml(release, "heal_brick_down")) is None
+
+
+def test_an_error_is_read_from_the_answer_and_not_from_the_exit_code(release: str, tmp_path: Path) -> None:
+    run = Fake(release, **{"volume set": "set_unknown", "volume create": "create_taken"})
+    cli = gluster.Cli(run, str(tmp_path), "", 0)
+    with pytest.raises(ClusterError, match="nonsense.foo does not exist"):
+        cli("volume", "set", "gv1", "nonsense.foo", "1")
+    with pytest.raises(ClusterError, match="contained by an existing brick"):
+        cli("volume", "create", "gv2")
+
+
+def test_a_silent_daemon_is_new_or_broken(release: str, tmp_path: Path) -> None:
+    cli = gluster.Cli(Fake(release, **{"pool list": "no_daemon"}), str(tmp_path), "", 0)
+    with pytest.raises(NotYet, match="never used"):
+        cli("pool", "list")
+    (tmp_path / "glusterd.info").write_text("UUID=1\n")
+    with pytest.raises(ClusterError, match=r"systemctl status glusterd\.service") as caught:
+        cli("pool", "list")
+    assert not isinstance(caught.value, NotYet)
+
+
+def test_a_truncated_answer_is_an_error(release: str, tmp_path: Path) -> None:
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        return Completed(0, text(release, "info")[:700], "")
+
+    with pytest.raises(ClusterError, match="gluster volume info"):
+        gluster.Cli(run, str(tmp_path), "", 0)("volume", "info")
+
+
+def test_a_busy_cluster_is_asked_again(release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    busy = text(release, "set_unknown").replace(
+        "option : nonsense.foo does not exist", "Another transaction is in progress."
+    )
+    answers = [busy, busy, text(release, "start")]
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        return Completed(0, answers.pop(0), "")
+
+    gluster.Cli(run, str(tmp_path), "", 60)("volume", "start", "gv0")
+    assert answers == []
+
+
+def test_a_converged_volume_costs_three_calls_and_no_step(release: str, tmp_path: Path) -> None:
+    run = Fake(release)
+    options = {"features.shard": True, "cluster.eager-lock": "on", "network.ping-timeout": 20}
+    found = plan(tmp_path, run, item("gv0", group="virt", options=options), item("gv1"))
+    assert sentences(found) == [] and found.refusals == [] and found.warnings == []
+    assert run.asked == [["pool", "list"], ["volume", "info"], ["volume", "status"]]
+
+
+def test_all_options_are_set_with_one_call(release: str, tmp_path: Path) -> None:
+    run = Fake(release)
+    options = {"network.ping-timeout": 42, "auth.ssl-allow": "node1,node2"}
+    volumes = resource(tmp_path, run, item("gv0", group="virt", options=options))
+    found = volumes.plan(volumes.read())
+    assert sentences(found) == [
+        "set on volume gv0: network.ping-timeout=42 (was 20), auth.ssl-allow=node1,node2 (was not set)"
+    ]
+    found.steps[0].apply()
+    assert run.asked[-1] == ["volume", "set", "gv0", "network.ping-timeout", "42", "auth.ssl-allow", "node1,node2"]
+
+
+def test_a_new_volume_is_created_then_set_then_started(release: str, tmp_path: Path) -> None:
+    run = Fake(release)
+    found = plan(tmp_path, run, item("new", group="virt", options={"client.ssl": True}))
+    assert [sentence.split(" on node1")[0] for sentence in sentences(found)] == [
+        "create volume new (replica 3)",
+        "set on volume new: group virt, client.ssl=on",
+        "start volume new",
+    ]
+    for step in found.steps:
+        step.apply()
+    assert run.asked[3][:5] == ["volume", "create", "new", "replica", "3"]
+    group = ["network.ping-timeout", "20", "features.shard", "on", "cluster.eager-lock", "enable"]
+    assert run.asked[4] == ["volume", "set", "new", *group, "client.ssl", "on"]
+    assert run.asked[5] == ["volume", "start", "new"]
+    assert all("force" not in words for words in run.asked)
+
+
+def test_check_mode_on_a_fresh_host_lists_the_same_sentences(release: str, tmp_path: Path) -> None:
+    wanted = item("new", group="virt", options={"client.ssl": True})
+    fresh = resource(tmp_path, Fake(release, **{"pool list": "no_daemon"}), wanted)
+    checked = _engine.converge(fresh, check=True, done=[])
+    assert checked["actions"] == sentences(plan(tmp_path, Fake(release), wanted))
+
+
+def test_a_host_is_the_same_by_any_name(release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = {"node2": {"10.0.0.2"}, "node2.lan": {"10.0.0.2"}}
+    monkeypatch.setattr(gluster, "addresses_of", lambda name: frozenset(addresses.get(name, ())))
+    wanted = item("gv0")
+    wanted["bricks"][1]["host"] = "node2.lan"
+    assert sentences(plan(tmp_path, Fake(release), wanted)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"replica": 2}, "do not make sets of 2"),
+        ({"replica": 1}, "one copy of the data is no redundancy"),
+        ({"arbiter": 1}, "cannot become replica 3 arbiter 1 in place"),
+        ({"disperse": 3, "redundancy": 1}, "cannot become disperse 3 redundancy 1"),
+        ({"bricks": []}, "0 bricks do not make sets"),
+        ({"bricks": item("other")["bricks"]}, "bricks that are not declared"),
+        ({"bricks": item("gv0")["bricks"] + item("gv0")["bricks"]}, "listed twice"),
+        ({"options": {"features.shard-block-size": "128MB"}}, "make a new volume"),
+        ({"options": {"server.ssl": "on"}}, "stop the volume first"),
+        ({"options": {"ping-timeout": "3"}}, "full name"),
+        ({"group": "absent"}, "no option group absent"),
+        ({"state": "absent"}, "allow: [delete]"),
+    ],
+)
+def test_refusals(release: str, tmp_path: Path, change: dict[str, Any], why: str) -> None:
+    run = Fake(release)
+    volumes = resource(tmp_path, run, item("gv0", **change))
+    with pytest.raises(Refused) as caught:
+        _engine.converge(volumes, check=False, done=[])
+    assert why in str(caught.value)
+    reads = (["pool", "list"], ["volume", "info"], ["volume", "status"], ["volume", "heal"])
+    assert all(words[:2] in reads for words in run.asked)
+
+
+def grown(*more: str) -> dict[str, Any]:
+    wanted = item("gv1")
+    wanted["bricks"] += [{"host": host, "path": path} for path in more for host in NODES]
+    return wanted
+
+
+def test_bricks_are_added_to_a_healthy_volume(release: str, tmp_path: Path) -> None:
+    run = Fake(release, **{"volume heal": "heal"})
+    found = plan(tmp_path, run, grown("/bricks/gv1c/brick"))
+    assert found.refusals == []
+    assert sentences(found) == [
+        "add bricks to volume gv1: " + ", ".join(f"{node}:/bricks/gv1c/brick" for node in NODES),
+    ]
+    found.steps[0].apply()
+    assert run.asked[-1] == ["volume", "add-brick", "gv1", *(f"{node}:/bricks/gv1c/brick" for node in NODES)]
+    assert len(found.predicted.volumes["gv1"].bricks) == 9
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ({"pool list": "pool_peer_down"}, "peer node3 is not connected"),
+        ({"volume status": "status_brick_down"}, "brick node3:/bricks/gv1/brick is offline"),
+        ({"volume heal": "heal_pending"}, "entries wait to be healed"),
+        ({"volume heal": "heal_brick_down"}, "the number of entries to heal is unknown"),
+        ({"volume heal": "no_daemon"}, "the number of entries to heal is unknown"),
+        ({"volume status": "status_rebalance"}, "a Rebalance is in progress"),
+    ],
+)
+def test_no_bricks_are_added_while_something_is_wrong(
+    release: str, tmp_path: Path, answers: dict[str, str], why: str
+) -> None:
+    run = Fake(release, **{"volume heal": "heal", **answers})
+    found = plan(tmp_path, run, grown("/bricks/gv1c/brick"))
+    assert any(why in refusal for refusal in found.refusals)
+
+
+def test_snapshots_bar_a_change_of_bricks(release: str, tmp_path: Path) -> None:
+    volumes = resource(tmp_path, Fake(release, **{"volume heal": "heal"}), grown("/bricks/gv1c/brick"))
+    state = volumes.read()
+    kept = {**state.volumes, "gv1": replace(state.volumes["gv1"], snapshots=2)}
+    assert any("2 snapshots" in why for why in volumes.plan(replace(state, volumes=kept)).refusals)
+
+
+def test_deleting_stops_first_and_says_what_stays(release: str, tmp_path: Path) -> None:
+    found = plan(tmp_path, Fake(release), item("gv0", state="absent", allow=["delete"]))
+    assert sentences(found)[0] == "stop volume gv0"
+    assert sentences(found)[1].startswith("delete volume gv0, leaving the data on its bricks: node1:/bricks/gv0/brick")
+    assert "gv0" not in found.predicted.volumes
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("enable", "on", True),
+        ("No", "off", True),
+        ("64MB", "67108864", True),
+        ("1GB", "1024MB", True),
+        ("64MB", "64KB", False),
+        ("on", "off", False),
+        ("1", "on", False),
+        ("auto", "none", False),
+    ],
+)
+def test_values_are_compared_by_meaning(release: str, one: str, other: str, same: bool) -> None:
+    assert (gluster.normal(one) == gluster.normal(other)) is same
+
+
+class Pool:
+    """A glusterd that takes up peers, slowly."""
+
+    def __init__(self, release: str) -> None:
+        self.probed: list[str] = []
+        self._release = release
+        self._polls = 0
+
+    def __call__(self, argv: Sequence[str], **_: Any) -> Completed:
+        if argv[-3:-1] == ["peer", "probe"]:
+            self.probed.append(argv[-1])
+            self._polls = 0
+            return Completed(0, text(self._release, "start"), "")
+        self._polls += 1
+        root = xml(self._release, "pool")
+        status = root.find("peerStatus")
+        assert status is not None
+        for peer in list(status):
+            name = peer.findtext("hostname")
+            if name != "localhost" and name not in self.probed:
+                status.remove(peer)
+            elif [name] == self.probed[-1:] and self._polls < 2:
+                for state in peer.iterfind("state"):
+                    state.text = "4"
+        return Completed(0, ET.tostring(root, encoding="unicode"), "")
+
+
+def peers(run: Callable[..., Completed], tmp_path: Path) -> gluster.Peers:
+    return gluster.Peers(NODES, gluster.Cli(run, str(tmp_path), "", 5), "node1")
+
+
+def test_missing_hosts_are_probed_and_awaited(release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    run = Pool(release)
+    result = _engine.converge(peers(run, tmp_path), check=False, done=[])
+    assert result["actions"] == ["add node2 to the pool", "add node3 to the pool"] and run.probed == ["node2", "node3"]
+    assert result["diff"]["after"]["peers"] == {node: {"member": True, "connected": True} for node in NODES}
+    assert not _engine.converge(peers(run, tmp_path), check=False, done=[])["changed"]
+
+
+def test_a_lost_peer_is_a_warning_and_a_rejected_one_a_refusal(release: str, tmp_path: Path) -> None:
+    result = _engine.converge(peers(Fake(release, **{"pool list": "pool_peer_down"}), tmp_path), check=False, done=[])
+    assert not result["changed"] and result["warnings"] == ["node3 is in the pool but not connected"]
+    pool = peers(Fake(release), tmp_path)
+    state = pool.read()
+    rejected = tuple(replace(peer, member=False, state="Peer Rejected (Connected)") for peer in state.peers)
+    assert "Peer Rejected" in pool.plan(replace(state, peers=rejected)).refusals[0]
+
+
+def test_strangers_are_reported_and_stay(release: str, tmp_path: Path) -> None:
+    pool = gluster.Peers(NODES[:2], gluster.Cli(Fake(release), str(tmp_path), "", 0), "node1")
+    found = pool.plan(pool.read())
+    assert found.steps == [] and found.warnings == ["node3 is in the pool but not declared; it was left there"]

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The programs and the layout of the role storage."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+
+ROLE = Path(__file__).parents[2] / "roles" / "storage"
+RECORDED = Path(__file__).parent / "recorded" / "gluster"
+NODES = ("node1", "node2", "node3")
+
+
+def program(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROLE / "files" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+brick_join = program("brick_join")
+gluster_mount = program("gluster_mount")
+
+
+def render(template: str, **variables: Any) -> str:
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {
+        "combine": lambda one, other: {**one, **other},
+        "to_json": json.dumps,
+        "regex_replace": lambda text, old, new: re.sub(old, new, text),
+    }
+    text = (ROLE / "templates" / template).read_text()
+    return environment.from_string(text).render({**defaults, "inventory_hostname": "node1", **variables})
+
+
+def bricks(disks: dict[str, list[dict[str, str]]]) -> dict[str, list[str]]:
+    text = render(
+        "gluster_volumes.yml.j2", storage_nodes=list(disks), storage_node_disks=disks, __storage_tls_options={}
+    )
+    return {
+        volume["name"]: [f"{brick['host']}:{brick['path']}" for brick in volume["bricks"] or []]
+        for volume in yaml.safe_load(text)
+    }
+
+
+def test_each_replica_set_spans_the_hosts() -> None:
+    disks = [{"volume": "gv0"}, {"volume": "gv1"}, {"volume": "gv1", "name": "gv1b"}, {"volume": "bmv0"}]
+    found = bricks({node: disks for node in NODES})
+    assert found["gv0"] == [f"{node}:/bricks/gv0/brick" for node in NODES]
+    assert found["gv1"] == [f"{node}:/bricks/{name}/brick" for name in ("gv1", "gv1b") for node in NODES]
+    assert "bmv0" not in found
+
+
+def test_six_nodes_keep_the_sets_of_the_first_three() -> None:
+    disks = [{"volume": "gv0"}, {"volume": "gv0", "name": "second"}]
+    three = bricks({f"node{number}": disks for number in (1, 2, 3)})["gv0"]
+    six = bricks({f"node{number}": disks for number in (1, 2, 3, 4, 5, 6)})["gv0"]
+    sets = [set(six[start : start + 3]) for start in range(0, len(six), 3)]
+    assert set(three[:3]) in sets and set(three[3:]) in sets and len(sets) == 4
+    assert all(len({brick.split(":")[0] for brick in members}) == 3 for members in sets)
+
+
+def test_local_disks_are_mounted_beside_the_volumes() -> None:
+    text = render(
+        "thin_volumes.yml.j2",
+        __storage_disks=[{"volume": "gv0"}, {"volume": "bmv0"}],
+        __storage_volume_names=["gv0", "gv1"],
+        __storage_profile="p",
+    )
+    brick, local = yaml.safe_load(text)
+    assert (brick["device"], brick["mountpoint"]) == ("/dev/mapper/luks-gv0", "/bricks/gv0")
+    assert "nofail" in brick["mount_options"] and "x-systemd.before=glusterd.service" in brick["mount_options"]
+    assert (local["mountpoint"], local["mount_options"][-1]) == ("/srv/bmv0", "x-systemd.before=libvirtd.service")
+
+
+def test_each_node_mounts_from_itself_and_knows_the_others_in_order() -> None:
+    for node, others in {"node1": "node2:node3", "node3": "node1:node2"}.items():
+        lines = render("fstab.j2", storage_nodes=list(NODES), inventory_hostname=node).splitlines()
+        assert [line.split()[:3] for line in lines] == [
+            ["localhost:/gv0", "/srv/gv0", "glusterfs"],
+            ["localhost:/gv1", "/srv/gv1", "glusterfs"],
+        ]
+        assert all(f"backup-volfile-servers={others}," in line and "_netdev" in line for line in lines)
+
+
+def test_names_with_a_dash_become_unit_names() -> None:
+    disks = [{"volume": "gv1", "name": "gv1-b"}]
+    rule = render("storage.rules.j2", __storage_disks=disks, __storage_volume_names=["gv1"])
+    assert 'ENV{SYSTEMD_WANTS}+="bricks-gv1\\x2db.mount"' in rule
+    daemons = yaml.safe_load(render("daemons.yml.j2", __storage_brick_disks=disks))
+    assert daemons[-1]["name"] == "personal-cluster-brick@bricks-gv1\\x2db.service"
+
+
+def test_bricks_below_a_mountpoint_are_found_by_the_hosts_uuid() -> None:
+    for release in ("10.3", "11.1"):
+        info = ET.parse(RECORDED / release / "info.xml").getroot()
+        uuid = next(brick.findtext("hostUuid") for brick in info.iter("brick"))
+        assert brick_join.bricks_below(info, uuid, "/bricks/gv1") == {"gv1": ["/bricks/gv1/brick"]}
+        # Volumes that were never started have bricks below it too.
+        assert brick_join.bricks_below(info, uuid, "/bricks/gv0") == {"gv0": ["/bricks/gv0/brick"]}
+        assert brick_join.bricks_below(info, "another", "/bricks/gv0") == {}
+    assert brick_join.own_uuid("UUID=1-2\noperating-version=110000\n") == "1-2"
+
+
+class Gluster:
+    """Answers brick-join; a brick runs once its volume was started with force."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, quorum_after: int = 0) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.running: set[str] = set()
+        self.mounted = True
+        self._quorum_after = quorum_after
+        info = ET.parse(RECORDED / "11.1" / "info.xml").getroot()
+        uuid = next(brick.findtext("hostUuid") for brick in info.iter("brick"))
+        (tmp_path / "glusterd.info").write_text(f"UUID={uuid}\n")
+        self._info = info
+        clock = iter(range(0, 1_000_000, 10))
+        monkeypatch.setattr(brick_join, "GLUSTERD_INFO", str(tmp_path / "glusterd.info"))
+        monkeypatch.setattr(brick_join, "ask", self.ask)
+        monkeypatch.setattr(brick_join, "running_bricks", lambda: self.running)
+        monkeypatch.setattr("os.path.ismount", lambda _path: self.mounted)
+        monkeypatch.setattr("time.sleep", lambda _seconds: None)
+        monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+
+    def ask(self, *words: str) -> ET.Element:
+        self.asked.append(words)
+        if words == ("volume", "info"):
+            return self._info
+        if self._quorum_after:
+            self._quorum_after -= 1
+            raise brick_join.GlusterError("quorum is not met")
+        self.running.add("/bricks/gv0/brick")
+        return self._info
+
+
+START = ("volume", "start", "gv0", "force")
+
+
+def test_a_late_brick_is_started_once_there_is_quorum(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cluster = Gluster(monkeypatch, tmp_path, quorum_after=2)
+    assert brick_join.main("/bricks/gv0", 600) == 0
+    assert cluster.asked.count(START) == 3 and cluster.running == {"/bricks/gv0/brick"}
+
+
+def test_a_brick_that_runs_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cluster = Gluster(monkeypatch, tmp_path)
+    cluster.running.add("/bricks/gv0/brick")
+    assert brick_join.main("/bricks/gv0", 600) == 0 and START not in cluster.asked
+
+
+def test_nothing_is_started_without_a_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cluster = Gluster(monkeypatch, tmp_path)
+    cluster.mounted = False
+    assert brick_join.main("/bricks/gv0", 600) == 0 and cluster.asked == []
+    assert brick_join.join("/bricks/gv0") and START not in cluster.asked
+
+
+def test_it_gives_up_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cluster = Gluster(monkeypatch, tmp_path, quorum_after=10_000)
+    assert brick_join.main("/bricks/gv0", 60) == 1 and START in cluster.asked
+
+
+class Mount:
+    """A mountpoint that can be mounted after some attempts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, fails: int = 0, dead: bool = False) -> None:
+        self.asked: list[str] = []
+        self.there = self.dead = dead
+        self._fails = fails
+        clock = iter(range(0, 1_000_000, 10))
+        monkeypatch.setattr(gluster_mount, "run", self.run)
+        monkeypatch.setattr(gluster_mount, "mounted", lambda _path: self.there)
+        monkeypatch.setattr(gluster_mount, "make_bare", lambda _path: self.asked.append("make_bare"))
+        monkeypatch.setattr("time.sleep", lambda _seconds: None)
+        monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+
+    def run(self, argv: list[str], _limit: float) -> str:
+        self.asked.append(argv[0])
+        if argv[0] == "stat":
+            return "not connected" if self.dead else ""
+        if argv[0] == "mount" and self._fails:
+            self._fails -= 1
+            return "no quorum"
+        self.there, self.dead = argv[0] == "mount", False
+        return ""
+
+
+def test_a_mount_is_tried_until_there_is_quorum(monkeypatch: pytest.MonkeyPatch) -> None:
+    mount = Mount(monkeypatch, fails=3)
+    assert gluster_mount.main("/srv/gv0", 300) == 0
+    assert mount.asked.count("mount") == 4 and mount.asked[-1] == "stat" and mount.there
+
+
+def test_a_dead_mount_is_replaced_and_a_live_one_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    mount = Mount(monkeypatch, dead=True)
+    assert gluster_mount.main("/srv/gv0", 300) == 0
+    assert mount.asked == ["stat", "umount", "make_bare", "mount", "stat"]
+    mount.asked.clear()
+    assert gluster_mount.main("/srv/gv0", 300) == 0 and mount.asked == ["stat"]
+
+
+def test_a_mount_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    Mount(monkeypatch, fails=10_000)
+    assert gluster_mount.main("/srv/gv0", 60) == 1
+
+
+def test_mounted_means_listed() -> None:
+    mounts = "/dev/vda / ext4 rw 0 0\nlocalhost:/gv0 /srv/gv0 fuse.glusterfs rw 0 0\n"
+    assert gluster_mount.is_mounted("/srv/gv0", mounts) and not gluster_mount.is_mounted("/srv/gv1", mounts)
+
+
+def test_glusterd_requires_no_brick_and_closes_no_circle() -> None:
+    unit = (ROLE / "templates" / "glusterd.service.j2").read_text()
+    settings = [line for line in unit.splitlines() if not line.startswith("#")]
+    assert not any(line.startswith(("Requires", "BindsTo", "Before")) for line in settings)
+    assert "KillMode=process" in settings

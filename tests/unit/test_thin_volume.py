@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Thin volumes on reports recorded from LVM 2.03.16 (Debian 12) and 2.03.31 (Debian 13)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends import lvm
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+
+RECORDED = Path(__file__).parent / "recorded" / "lvm"
+TRIXIE, BOOKWORM = "2.03.31", "2.03.16"
+DEVICE = "/dev/loop0"
+GIB = 1 << 30
+
+
+def item(top: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "name": "t1",
+        "device": DEVICE,
+        "mountpoint": str(top / "brick"),
+        "mount_options": ["noatime", "nofail"],
+        "volume_group": None,
+        "pool": "pool",
+        "volume": "data",
+        "chunk_kib": 256,
+        "pool_percent": 90,
+        "volume_percent": 85,
+        "profile": "",
+        **more,
+    }
+
+
+def replay(
+    release: str, name: str, signatures: Mapping[str, str] | None = None, asked: list[list[str]] | None = None
+) -> Callable[..., Completed]:
+    """Answer with a recorded report; ``signatures`` name the wipefs recording of each device."""
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        if asked is not None:
+            asked.append(list(argv))
+        if argv[0] in ("pvs", "lvs"):
+            return Completed(0, (RECORDED / release / f"{name}.{argv[0]}.json").read_text(), "")
+        if argv[0] == "wipefs":
+            kind = (signatures or {}).get(argv[-1], "blank")
+            return Completed(0, (RECORDED / TRIXIE / f"{kind}.wipefs.json").read_text(), "")
+        return Completed(0, "", "")
+
+    return run
+
+
+def volumes(top: Path, run: Callable[..., Completed], **more: Any) -> lvm.ThinVolumes:
+    fstab = top / "fstab"
+    if not fstab.exists():
+        fstab.write_text("UUID=1 / ext4 defaults 0 1\n")
+    return lvm.ThinVolumes([item(top, **more)], run, str(fstab))
+
+
+@pytest.fixture(autouse=True)
+def device_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.path.exists
+    monkeypatch.setattr("os.path.exists", lambda path: path == DEVICE or real(path))
+
+
+def sentences(resource: lvm.ThinVolumes) -> list[str]:
+    return [step.sentence for step in resource.plan(resource.read()).steps]
+
+
+@pytest.mark.parametrize("release", [BOOKWORM, TRIXIE])
+def test_a_blank_disk_gets_every_layer(tmp_path: Path, release: str) -> None:
+    brick = tmp_path / "brick"
+    assert sentences(volumes(tmp_path, replay(release, "blank"))) == [
+        "create volume group vg_t1 on /dev/loop0",
+        "create thin pool vg_t1/pool (90 % of the group, chunks of 256 KiB)",
+        "create thin volume vg_t1/data (85 % of the pool)",
+        "make an XFS filesystem on /dev/vg_t1/data",
+        f"make {brick}, immutable while nothing is mounted there",
+        f"write the line of {brick} into {tmp_path}/fstab",
+        f"let systemd read {tmp_path}/fstab",
+        f"mount /dev/vg_t1/data on {brick}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("report", "left"),
+    [("orphan", 8), ("group", 7), ("pool", 6), ("thin", 5)],
+)
+def test_a_run_that_was_cut_goes_on_where_it_stopped(tmp_path: Path, report: str, left: int) -> None:
+    assert len(sentences(volumes(tmp_path, replay(TRIXIE, report)))) == left
+
+
+def test_an_existing_filesystem_is_kept(tmp_path: Path) -> None:
+    found = sentences(volumes(tmp_path, replay(TRIXIE, "thin", {"/dev/vg_t1/data": "xfs"})))
+    assert not any("filesystem on" in sentence for sentence in found) and len(found) == 4
+
+
+def test_a_finished_volume_costs_two_reports_and_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    run = replay(TRIXIE, "thin", asked=asked)
+    line = f"/dev/vg_t1/data {tmp_path}/brick xfs noatime,nofail 0 0"
+    (tmp_path / "fstab").write_text(f"UUID=1 / ext4 defaults 0 1\n{line.replace(' xfs', chr(9) + 'xfs')}\n")
+    monkeypatch.setattr(lvm, "parse_mounts", lambda _text: {f"{tmp_path}/brick": ("/dev/vg_t1/data", "xfs")})
+    result = _engine.converge(volumes(tmp_path, run), check=False, done=[])
+    assert not result["changed"] and [argv[0] for argv in asked] == ["pvs", "lvs"]
+    assert result["volumes"]["t1"]["fstab"] == line and result["volumes"]["t1"]["mounted"]
+
+
+def test_what_is_in_the_way_is_refused() -> None:
+    wanted = lvm._wanted(item(Path("/x")))
+    blank = lvm.Stack(device=True)
+    own = replace(blank, group=True, holder="vg_t1")
+    cases = {
+        "holds a LVM2_member and a xfs signature": replace(blank, signatures=("LVM2_member", "xfs")),
+        "belongs to volume group other": replace(blank, holder="other"),
+        "exists, but not on /dev/loop0": replace(blank, group=True),
+        "is no thin pool but linear": replace(own, pool="linear", chunk=262144),
+        "snapshots need a thin one": replace(own, volume="linear"),
+        "holds ext4, not xfs": replace(own, filesystem="ext4"),
+        "/dev/sda1 is mounted on /x/brick": replace(own, directory="mounted", mounted="/dev/sda1", filesystem="xfs"),
+        "is not empty though nothing is mounted": replace(own, directory="occupied"),
+    }
+    assert lvm.refusals(wanted, blank) == [] and lvm.refusals(wanted, own) == []
+    for sentence, stack in cases.items():
+        assert [sentence in why for why in lvm.refusals(wanted, stack)] == [True], sentence
+
+
+def test_a_device_with_data_is_never_touched(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    resource = volumes(tmp_path, replay(TRIXIE, "blank", {DEVICE: "xfs"}, asked))
+    with pytest.raises(ClusterError, match=r"holds a xfs signature.*wipefs --all /dev/loop0"):
+        _engine.converge(resource, check=False, done=[])
+    assert [argv[0] for argv in asked] == ["pvs", "lvs", "wipefs"] and "--no-act" in asked[2]
+
+
+def test_a_device_that_was_never_there_is_not_yet_and_check_mode_plans_all_of_it(tmp_path: Path) -> None:
+    resource = volumes(tmp_path, replay(TRIXIE, "blank"), device="/dev/mapper/luks-none")
+    with pytest.raises(NotYet, match="luks-none missing"):
+        _engine.converge(resource, check=False, done=[])
+    result = _engine.converge(resource, check=True, done=[])
+    assert len(result["actions"]) == 8 and "run the role encryption first" in result["warnings"][0]
+
+
+def test_a_device_that_was_used_and_is_gone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "fstab").write_text(f"/dev/vg_t1/data {tmp_path}/brick xfs noatime,nofail 0 0\n")
+    resource = volumes(tmp_path, replay(TRIXIE, "blank"), device="/dev/mapper/luks-none")
+    for check in (True, False):
+        with pytest.raises(ClusterError, match="missing, though it was used before") as caught:
+            _engine.converge(resource, check=check, done=[])
+        assert not isinstance(caught.value, NotYet)
+
+
+def test_sizes_leave_headroom() -> None:
+    for size in (2 * GIB, 4 * GIB, 500 * GIB, 16000 * GIB):
+        pool = size * 90 // 100
+        metadata = lvm.metadata_size(pool, 256 << 10)
+        assert metadata % lvm.EXTENT == 0 and metadata >= 16 << 20
+        # The pool, its metadata and the spare of the same size fit into the group, with room to extend.
+        assert pool + 2 * metadata < size
+        assert lvm.thin_size(pool, 85) < pool
+
+
+def test_the_tools_get_the_sizes(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    resource = volumes(tmp_path, replay(TRIXIE, "pool", asked=asked), profile="mine")
+    wanted = lvm._wanted(item(tmp_path, profile="mine"))
+    resource._make_pool(wanted)
+    resource._make_volume(wanted)
+    pool, thin = (argv for argv in asked if argv[0] == "lvcreate")
+    assert pool == [
+        *"lvcreate --type thin-pool --name pool --extents 90%VG --chunksize 262144b".split(),
+        *"--poolmetadatasize 16777216b --zero y --metadataprofile mine vg_t1".split(),
+    ]
+    size = json.loads((RECORDED / TRIXIE / "pool.lvs.json").read_text())["report"][0]["lv"][0]["lv_size"]
+    assert thin[-3:] == ["--thinpool", "pool", "vg_t1"]
+    assert 0.84 * int(size) < int(thin[6].rstrip("b")) <= 0.85 * int(size)
+
+
+def test_fstab_keeps_what_others_wrote() -> None:
+    text = "# comment\nUUID=1 / ext4 defaults 0 1\n/dev/old /bricks/a xfs ro 0 0\nlast /x ext4 ro"
+    line = "/dev/vg_a/data /bricks/a xfs noatime 0 0"
+    changed = lvm.with_fstab_line(text, "/bricks/a", line)
+    assert changed == f"# comment\nUUID=1 / ext4 defaults 0 1\n{line}\nlast /x ext4 ro\n"
+    assert lvm.with_fstab_line(changed, "/bricks/a", line) == changed
+    assert lvm.with_fstab_line(changed, "/bricks/b", "new /bricks/b xfs ro 0 0").endswith(
+        "ro\nnew /bricks/b xfs ro 0 0\n"
+    )
+    assert lvm.fstab_line(changed, "/bricks/a") == line
+    assert lvm.fstab_line("#/dev/a /bricks/a xfs ro 0 0\n", "/bricks/a") == ""
+
+
+def test_mountinfo_with_blanks_and_the_topmost_mount() -> None:
+    text = (
+        "22 1 8:1 / / rw,relatime - ext4 /dev/vda rw\n"
+        "30 22 253:3 / /bricks/a\\040b rw shared:1 - xfs /dev/mapper/vg_a-data rw\n"
+        "31 30 0:5 / /bricks/a\\040b rw - tmpfs tmpfs rw\n"
+    )
+    assert lvm.parse_mounts(text) == {"/": ("/dev/vda", "ext4"), "/bricks/a b": ("tmpfs", "tmpfs")}
+
+
+def test_a_mountpoint_is_absent_plain_or_occupied(tmp_path: Path) -> None:
+    assert lvm._directory(str(tmp_path / "none")) == "absent"
+    assert lvm._directory(str(tmp_path)) == "plain"
+    (tmp_path / "file").touch()
+    assert lvm._directory(str(tmp_path)) == "occupied"
