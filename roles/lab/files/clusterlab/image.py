@@ -15,6 +15,8 @@ from .settings import LabError, Paths
 SIZE = "8G"
 MIRROR = os.environ.get("LAB_MIRROR", "http://deb.debian.org/debian")
 
+GUEST = Path(__file__).resolve().parents[1] / "guest" / "build_guest.py"
+
 # What a Debian installation with an ssh server has.
 PLAIN = """
 linux-image-cloud-amd64 systemd-sysv dbus udev kmod ifupdown isc-dhcp-client iproute2 iputils-ping
@@ -26,6 +28,7 @@ chrony curl cryptsetup clevis clevis-luks clevis-systemd tang jose lvm2 thin-pro
 glusterfs-server glusterfs-client openvswitch-switch qemu-system-x86 qemu-utils libvirt-daemon-system
 libvirt-daemon-driver-qemu libvirt-clients python3-libvirt apparmor borgbackup libnbd-bin python3-libnbd
 prometheus prometheus-alertmanager prometheus-node-exporter python3-prometheus-client tcpdump socat
+busybox-static qemu-guest-agent
 """.split()
 ONLY_IN = {"trixie": ["systemd-cryptsetup", "libvirt-daemon-lock"], "bookworm": []}
 # Roles enable these; idle daemons cost minutes when three machines boot under emulation.
@@ -118,7 +121,8 @@ def build(where: Paths, release: str, plain: bool = False) -> Path:
     target = where.image(release + ("-plain" if plain else ""))
     key = (where.ssh / "id_ed25519.pub").read_text()
     hook = recipe(release, key, (where.ssh / "host_ed25519").read_text(), plain)
-    digest = hashlib.sha256((hook + " ".join(_packages(release, plain)) + SIZE).encode()).hexdigest()
+    guest = "".join(file.read_text() for file in sorted(GUEST.parent.iterdir()) if file.is_file())
+    digest = hashlib.sha256((hook + " ".join(_packages(release, plain)) + SIZE + guest).encode()).hexdigest()
     stamp = target / "recipe"
     if stamp.exists() and stamp.read_text() == digest:
         return target
@@ -127,7 +131,7 @@ def build(where: Paths, release: str, plain: bool = False) -> Path:
     stamp.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=where.top) as work:
         _bootstrap(Path(work), release, hook, plain, target / "build.log")
-        _make_filesystem(Path(work), target)
+        _make_filesystem(Path(work), target, plain)
     stamp.write_text(digest)
     return target
 
@@ -157,11 +161,15 @@ def _bootstrap(work: Path, release: str, hook: str, plain: bool, log: Path) -> N
         raise LabError(f"mmdebstrap failed; the whole log is {log}. Its end:\n{tail}")
 
 
-def _make_filesystem(work: Path, target: Path) -> None:
+def _make_filesystem(work: Path, target: Path, plain: bool) -> None:
     # Debian 12's mke2fs does not read tar files; unpacking keeps owners only as root or under fakeroot.
+    # The tiny guest is made of the node's own kernel and packages, and lies at the same place on every node.
+    guest = (
+        "" if plain else f"python3 {GUEST} --tree {work}/tree --out {work}/tree/usr/local/share/personal-cluster-lab; "
+    )
     script = (
         f"set -eu; mkdir {work}/tree; tar -xf {work}/root.tar -C {work}/tree; rm {work}/root.tar; "
-        f"rm -f {target}/root.img; mke2fs -q -t ext4 -L root -d {work}/tree {target}/root.img {SIZE}; "
+        f"{guest}rm -f {target}/root.img; mke2fs -q -t ext4 -L root -d {work}/tree {target}/root.img {SIZE}; "
         f"chmod -R u+rwX {work}/tree/boot; cp {work}/tree/boot/vmlinuz-* {target}/vmlinuz; "
         f"cp {work}/tree/boot/initrd.img-* {target}/initrd.img"
     )

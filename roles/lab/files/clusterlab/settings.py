@@ -76,7 +76,7 @@ def _node(number: int, nic_order: tuple[str, ...], disk_order: tuple[str, ...]) 
         name=f"node{number}",
         number=number,
         memory_mib=3072,
-        cpus=2,
+        cpus=1,
         nics=tuple(_nic(number, switch, 3 + place) for place, switch in enumerate(nic_order)),
         disks=tuple(Disk(serial, sizes[serial]) for serial in disk_order),
     )

@@ -25,8 +25,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 DRIVERS = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console")
 APPLETS = (
-    "arping cat chmod dd dmesg grep hostname ip kill ln ls lsmod mkdir modprobe mount nc ping poweroff ps reboot rm sh sha256sum "
-    "sleep sync touch true uptime wc"
+    "arping cat chmod dd dmesg grep hostname ip kill ln ls lsmod mkdir mkfifo modprobe mount nc ping poweroff ps "
+    "reboot rm sh sha256sum sleep sync touch true uptime wc"
 ).split()
 FSTAB = b"proc /proc proc defaults 0 0\nsys /sys sysfs defaults 0 0\ndev /dev devtmpfs defaults 0 0\n"
 LIBRARY_DIRS = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64", "lib64")
@@ -228,9 +228,12 @@ def _add_drivers(root: Initramfs, drivers: dict[str, Driver], folder: str) -> No
 
 
 def _all_needed(drivers: dict[str, Driver], name: str) -> list[str]:
-    direct = [needed for needed in drivers[name].depends if needed in drivers]
-    deeper = [further for needed in direct for further in _all_needed(drivers, needed)]
-    return direct + [further for further in deeper if further not in direct]
+    """Return everything that must be loaded before ``name``, last first; ``drivers`` is in the order of loading."""
+    needed = set(drivers[name].depends)
+    for earlier in reversed(drivers):
+        if earlier in needed:
+            needed.update(drivers[earlier].depends)
+    return [earlier for earlier in reversed(drivers) if earlier in needed]
 
 
 def initramfs(trees: list[Path], version: str) -> bytes:

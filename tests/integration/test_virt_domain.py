@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""virt_host, virt_domain, virt_domain_info and start_guests against a real libvirtd with emulated guests.
+
+An unprivileged libvirtd of libvirt's QEMU user does it: no system daemon, no KVM, no bridge is
+needed. What needs taps and a second node (VLANs, migration) is shown in the lab.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import run_module
+
+USER = "libvirt-qemu"
+MISSING = [tool for tool in ("libvirtd", "virtlogd", "virsh", "setpriv", "qemu-system-x86_64") if not shutil.which(tool)]
+pytestmark = pytest.mark.skipif(
+    bool(MISSING) or os.geteuid() != 0, reason=f"needs root and libvirt-daemon-system ({', '.join(MISSING)})"
+)
+NETWORKS = [
+    {"name": "br0", "bridge": "br0"},
+    {"name": "vlans", "bridge": "vlans", "portgroups": [{"name": "blue", "tag": 101}, {"name": "trunk"}]},
+]
+
+
+class Session:
+    """A libvirtd of its own, in a directory of its own."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.images = top / "images"
+        self.uri = f"qemu+unix:///session?socket={top}/run/libvirt/libvirt-sock"
+        self._daemons: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        user = pwd.getpwnam(USER)
+        for name in ("run", "home", "images"):
+            (self.top / name).mkdir()
+            os.chown(self.top / name, user.pw_uid, user.pw_gid)
+        # Daemons look for their sockets below these; nothing of the caller's environment leads elsewhere.
+        env = {"PATH": os.environ["PATH"], "HOME": f"{self.top}/home", "XDG_RUNTIME_DIR": f"{self.top}/run"}
+        drop = ["setpriv", f"--reuid={USER}", f"--regid={user.pw_gid}", "--clear-groups"]
+        for daemon in ("virtlogd", "libvirtd"):
+            self._daemons.append(subprocess.Popen([*drop, shutil.which(daemon) or daemon], env=env))
+        limit = time.monotonic() + 30
+        while subprocess.run(["virsh", "-c", self.uri, "version"], capture_output=True, check=False).returncode:
+            assert time.monotonic() < limit, "libvirtd did not come up"
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        for name in self.virsh("list", "--name").split():
+            self.virsh("destroy", name)
+        for daemon in reversed(self._daemons):
+            daemon.terminate()
+            daemon.wait(timeout=20)
+
+    def virsh(self, *words: str) -> str:
+        done = subprocess.run(["virsh", "-c", self.uri, *words], capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
+
+    def host(self, **params: Any) -> dict[str, Any]:
+        return run_module("virt_host", {"cluster": "test", "uri": self.uri, **params})
+
+    def domains(self, *domains: dict[str, Any], check: bool = False, **more: Any) -> dict[str, Any]:
+        given = [{"domain_type": "qemu", **domain} for domain in domains]
+        return run_module("virt_domain", {"cluster": "test", "domains": given, "uri": self.uri, **more}, check=check)
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    with tempfile.TemporaryDirectory(prefix="virt.") as top:
+        os.chmod(top, 0o755)
+        it = Session(Path(top))
+        it.start()
+        try:
+            yield it
+        finally:
+            it.stop()
+
+
+@pytest.fixture(scope="module")
+def prepared(session: Session) -> Session:
+    """The session with networks and a pool."""
+    result = session.host(networks=NETWORKS, pools=[{"name": "gv0", "path": str(session.images)}])
+    assert not result.get("failed"), result
+    return session
+
+
+def guest(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "g1",
+        "memory": "64M",
+        "vcpus": 1,
+        "machine": "pc",
+        "state": "running",
+        "disks": [{"pool": "gv0", "size": "16M"}],
+        **more,
+    }
+
+
+def test_networks_and_pools_are_made_once_and_a_new_vlan_is_added_live(session: Session) -> None:
+    params = {"networks": NETWORKS, "pools": [{"name": "gv0", "path": str(session.images)}]}
+    planned = run_module("virt_host", {"cluster": "test", "uri": session.uri, **params}, check=True)
+    assert session.virsh("net-list", "--all", "--name").split() == []
+    made = session.host(**params)
+    assert made["changed"] and made["actions"] == planned["actions"]
+    assert made["diff"]["after"] == planned["diff"]["after"]
+    again = session.host(**params)
+    assert (again["changed"], again["actions"]) == (False, [])
+
+    wider = [NETWORKS[0], {**NETWORKS[1], "portgroups": [*NETWORKS[1]["portgroups"], {"name": "green", "tag": 102}]}]
+    added = session.host(networks=wider)
+    assert added["actions"] == ["set VLAN green of network vlans"]
+    assert added["networks"]["vlans"]["portgroups"] == {"blue": [101], "trunk": [], "green": [102]}
+    assert "green" in session.virsh("net-dumpxml", "vlans") and "green" in session.virsh("net-dumpxml", "vlans", "--inactive")
+    assert session.host(networks=wider)["changed"] is False
+
+
+def test_a_pool_is_not_made_below_an_empty_mount_point(session: Session) -> None:
+    pool = {"name": "late", "path": f"{session.top}/late/images", "mount": f"{session.top}/late"}
+    result = session.host(pools=[pool])
+    assert result["failed"] and "is not mounted" in result["msg"]
+    assert not Path(pool["path"]).exists() and "late" not in session.virsh("pool-list", "--all", "--name")
+
+
+def test_a_guest_is_made_changed_and_removed(prepared: Session) -> None:
+    image = prepared.images / "g1-vda.img"
+    planned = prepared.domains(guest(), check=True)
+    assert not image.exists() and prepared.virsh("list", "--all", "--name").split() == []
+    made = prepared.domains(guest())
+    assert made["actions"] == planned["actions"]
+    assert made["actions"] == ["create image g1-vda.img in pool gv0, 16 MiB", "define guest g1", "start guest g1"]
+    assert image.stat().st_size == 16 << 20 and image.stat().st_blocks == 0
+    assert image.stat().st_uid == pwd.getpwnam(USER).pw_uid
+    assert made["domains"]["g1"]["state"] == "running" and made["pending"] == {}
+    assert prepared.domains(guest())["actions"] == []
+
+    # What somebody adds by hand stays; what is declared is put right, now in the definition and later in the guest.
+    prepared.virsh("desc", "g1", "--config", "somebody's note")
+    changed = prepared.domains(guest(memory="80M"))
+    assert changed["actions"] == ["redefine guest g1: memory 80 MiB"]
+    assert changed["pending"] == {"g1": ["memory 80 MiB"]}
+    assert prepared.domains(guest(memory="80M"))["changed"] is False
+    assert "somebody's note" in prepared.virsh("desc", "g1", "--config")
+
+    # A disk can be plugged into the running guest.
+    two = guest(memory="80M", disks=[{"pool": "gv0", "size": "16M"}, {"pool": "gv0", "size": "1M", "name": "more.img"}])
+    planned, plugged = prepared.domains(two, check=True), prepared.domains(two)
+    assert plugged["actions"] == planned["actions"] and len(plugged["actions"]) == 3
+    assert "more.img" in prepared.virsh("domblklist", "g1")
+
+    # The image grows under the running guest; it never shrinks.
+    grown = guest(memory="80M", disks=[{"pool": "gv0", "size": "24M"}])
+    assert prepared.domains(grown)["actions"] == [f"grow {image} from 16 MiB to 24 MiB"]
+    assert image.stat().st_size == 24 << 20
+    refused = prepared.domains(guest(memory="80M"))
+    assert refused["failed"] and "never shrunk" in refused["msg"] and image.stat().st_size == 24 << 20
+
+    # It has no operating system, so it ignores the shutdown: it may be ended only when that is allowed.
+    stuck = prepared.domains(guest(memory="80M", state="absent", shutdown_timeout=1))
+    assert stuck["failed"] and "force_stop" in stuck["msg"] and "g1" in prepared.virsh("list", "--name")
+    foreign = prepared.domains(guest(state="absent", force_stop=True, delete_disks=["/etc/hostname"]))
+    assert foreign["failed"] and "none of its disks" in foreign["msg"] and Path("/etc/hostname").exists()
+    gone = guest(state="absent", force_stop=True, shutdown_timeout=1, delete_disks=[str(image)])
+    planned, removed = prepared.domains(gone, check=True), prepared.domains(gone)
+    assert removed["actions"] == planned["actions"] and len(removed["actions"]) == 3
+    assert not image.exists() and (prepared.images / "more.img").exists()
+    assert prepared.domains(gone)["changed"] is False
+
+
+def test_vlans_uuid_and_places_are_guarded(prepared: Session) -> None:
+    nic = guest(name="g2", state="defined", nics=[{"network": "vlans", "vlan": "red"}])
+    result = prepared.domains(nic)
+    assert result["failed"] and "has no VLAN red" in result["msg"]
+    trunk = prepared.domains(guest(name="g2", state="defined", nics=[{"network": "vlans"}]))
+    assert trunk["failed"] and "name one of" in trunk["msg"]
+    assert "g2" not in prepared.virsh("list", "--all", "--name")
+    double = prepared.domains(guest(name="g2"), elsewhere={"g2": "node2"})
+    assert double["failed"] and "is on node2" in double["msg"]
+
+    good = guest(name="g2", state="defined", autostart=False, nics=[{"network": "vlans", "vlan": "blue"}])
+    made = prepared.domains(good)
+    assert list(made["domains"]["g2"]["nics"].values()) == [{"network": "vlans", "vlan": "blue"}]
+    other = prepared.domains({**good, "uuid": "7d0b5a4e-0000-4000-8000-000000000001"})
+    assert other["failed"] and "declare uuid" in other["msg"]
+    stolen = prepared.domains(good, guest(name="g3", disks=[{"path": f"{prepared.images}/g2-vda.img", "size": "16M"}]))
+    assert stolen["failed"] and "declared for guest g2 and for guest g3" in stolen["msg"]
+    found = run_module("virt_domain_info", {"uri": prepared.uri})
+    assert found["domains"]["g2"]["uuid"] == made["domains"]["g2"]["uuid"] and found["changed"] is False
+    assert prepared.domains(guest(name="g2", state="absent"))["actions"] == ["undefine guest g2"]
+
+
+def test_check_mode_plans_on_a_host_without_libvirt() -> None:
+    nowhere = "qemu+unix:///session?socket=/nonexistent"
+    params = {"cluster": "test", "domains": [guest(domain_type="qemu")], "uri": nowhere}
+    used = run_module("virt_domain", params, check=True)
+    assert used["failed"] and "does not answer" in used["msg"], "only the system daemon can be 'not yet there'"

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The libvirt backend's comparing, patching and planning, on XML that libvirt wrote."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils._backends import libvirt
+from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+
+RECORDED = Path(__file__).parent / "recorded" / "libvirt"
+RELEASES = sorted(path.name for path in RECORDED.iterdir())
+IMAGE = "/srv/gv0/images/g1-vda.img"
+DISK = {
+    "target": None,
+    "pool": "gv0",
+    "name": None,
+    "path": None,
+    "size": "16M",
+    "device": "disk",
+    "format": "raw",
+    "bus": "virtio",
+    "cache": "none",
+    "error_policy": "stop",
+}
+NIC = {"network": "vlans", "vlan": "blue", "mac": None, "model": "virtio"}
+G1: dict[str, Any] = {
+    "name": "g1",
+    "uuid": None,
+    "state": "defined",
+    "domain_type": "qemu",
+    "memory": "96M",
+    "vcpus": 1,
+    "cpu": None,
+    "machine": "pc",
+    "kernel": "/usr/local/share/personal-cluster-lab/vmlinux",
+    "initrd": "/usr/local/share/personal-cluster-lab/initramfs",
+    "cmdline": "console=ttyS0 quiet",
+    "serial_log": "/var/log/libvirt/qemu/g1-console.log",
+    "graphics": "none",
+    "guest_agent": True,
+    "autostart": True,
+    "disks": [DISK],
+    "nics": [NIC],
+    "apply": "live_or_pending",
+    "shutdown_timeout": 120,
+    "force_stop": False,
+    "delete_disks": [],
+}
+NETWORKS = {"vlans": frozenset({"blue", "green", "trunk"}), "br0": frozenset[str]()}
+
+
+@pytest.fixture(params=RELEASES)
+def xml(request: pytest.FixtureRequest) -> str:
+    return (RECORDED / str(request.param) / "g1.xml").read_text()
+
+
+def node(xml: str | None, *, live: str | None = None, size: int | None = 16 << 20) -> libvirt.Node:
+    domains = {}
+    if xml is not None:
+        state = "running" if live else "shutdown"
+        domains["g1"] = libvirt.Domain("g1", libvirt.guest_uuid("lab", "g1"), state, True, xml, live)
+    return libvirt.Node(domains, {"gv0": libvirt.Pool("/srv/gv0/images", True)}, NETWORKS, {IMAGE: size})
+
+
+def plan(state: libvirt.Node, *items: dict[str, Any], elsewhere: dict[str, str] | None = None) -> Plan[libvirt.Node]:
+    return libvirt.Domains(items, "lab", elsewhere or {}, "test:///").plan(state)
+
+
+def sentences(planned: Plan[Any]) -> list[str]:
+    return [step.sentence for step in planned.steps]
+
+
+def test_names_are_the_same_on_every_node() -> None:
+    identity = libvirt.guest_uuid("lab", "g1")
+    assert identity == libvirt.guest_uuid("lab", "g1") != libvirt.guest_uuid("home", "g1")
+    macs = {libvirt.nic_mac(identity, number) for number in range(4)}
+    assert len(macs) == 4 and all(mac.startswith("52:54:00:") and len(mac) == 17 for mac in macs)
+
+
+@pytest.mark.parametrize(("text", "size"), [("96M", 96 << 20), ("2G", 2 << 30), ("4096", 4096), ("1 GiB", 1 << 30)])
+def test_sizes(text: str, size: int) -> None:
+    assert libvirt.parse_size(text) == size
+    assert libvirt.parse_size(libvirt.show_size(size)) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1G", "0", "1.5G", "1X"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ClusterError, match="is not a size"):
+        libvirt.parse_size(text)
+
+
+def test_what_libvirt_made_of_a_declaration_satisfies_it(xml: str) -> None:
+    planned = plan(node(xml), G1)
+    assert sentences(planned) == [] and planned.refusals == []
+    assert sentences(plan(node(xml, live=xml), {**G1, "state": "running"})) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"memory": "128M"}, "memory 128 MiB"),
+        ({"vcpus": 2}, "2 vCPU"),
+        ({"cpu": "host-model"}, "CPU host-model"),
+        ({"machine": "q35"}, "machine q35"),
+        ({"cmdline": "console=ttyS0"}, "cmdline console=ttyS0"),
+        ({"disks": [{**DISK, "cache": "writeback"}]}, "vda with cache=writeback, error_policy=stop"),
+        ({"graphics": "vnc"}, "vnc on 127.0.0.1"),
+    ],
+)
+def test_what_needs_a_restart_is_defined_and_reported_as_pending(
+    xml: str, change: dict[str, Any], sentence: str
+) -> None:
+    wanted = {**G1, **change}
+    planned = plan(node(xml, live=xml), wanted)
+    assert sentences(planned) == [f"redefine guest g1: {sentence}"]
+    host = libvirt.Domains([wanted], "lab", {}, "test:///")
+    assert host.view(planned.predicted)["pending"] == {"g1": [sentence]}
+    assert sentences(plan(planned.predicted, wanted)) == []
+    refused = plan(node(xml, live=xml), {**wanted, "apply": "live"})
+    assert sentence in refused.refusals[0]
+
+
+def test_a_nic_changes_its_vlan_live_and_a_disk_is_plugged_in(xml: str) -> None:
+    wanted = {**G1, "nics": [{**NIC, "vlan": "green"}], "disks": [DISK, {**DISK, "name": "data.img"}]}
+    planned = plan(node(xml, live=xml), wanted)
+    assert [sentence.split(":")[0] for sentence in sentences(planned)] == [
+        "create image data.img in pool gv0, 16 MiB",
+        "redefine guest g1",
+        "plug into running guest g1",
+        "change in running guest g1",
+    ]
+    assert libvirt.Domains([wanted], "lab", {}, "test:///").view(planned.predicted)["pending"] == {}
+    assert sentences(plan(planned.predicted, wanted)) == []
+    later = plan(node(xml, live=xml), {**wanted, "apply": "next_boot"})
+    assert len(sentences(later)) == 2
+
+
+def test_patching_keeps_what_others_added(xml: str) -> None:
+    root = ET.fromstring(xml)
+    ET.SubElement(root.find("devices") or root, "watchdog", model="i6300esb", action="reset")
+    planned = plan(node(ET.tostring(root, encoding="unicode")), {**G1, "memory": "128M"})
+    assert "i6300esb" in planned.predicted.domains["g1"].inactive
+
+
+def test_a_new_guest_is_predicted_as_it_will_be(xml: str) -> None:
+    planned = plan(node(None, size=None), {**G1, "state": "running"})
+    assert sentences(planned) == [
+        "create image g1-vda.img in pool gv0, 16 MiB",
+        "define guest g1",
+        "start guest g1 with the node",
+        "start guest g1",
+    ]
+    host = libvirt.Domains([{**G1, "state": "running"}], "lab", {}, "test:///")
+    real = node(xml, live=xml)
+    assert host.view(planned.predicted) == host.view(real)
+
+
+def test_a_fresh_node_is_planned_from_nothing() -> None:
+    host = libvirt.Domains([G1], "lab", {}, "test:///")
+    planned = host.plan(host.blank())
+    assert planned.refusals == [] and planned.warnings == [] and len(planned.steps) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "message"),
+    [
+        ({"disks": [{**DISK, "size": "8M"}]}, {}, "never shrunk"),
+        ({"disks": [{**DISK, "size": None}]}, {"size": None}, "does not exist; give its size"),
+        ({"uuid": "00000000-0000-4000-8000-000000000001"}, {}, "declare uuid"),
+        ({"delete_disks": [IMAGE]}, {}, "state is not absent"),
+        ({"state": "absent", "delete_disks": ["/etc/passwd"]}, {}, "is none of its disks"),
+        ({"name": "g4", "uuid": libvirt.guest_uuid("lab", "g1")}, {}, "guest g1 already has the UUID"),
+        ({"name": "g4", "disks": [{**DISK, "name": "g1-vda.img"}]}, {}, f"disk {IMAGE} belongs to guest g1"),
+        ({"name": "g4", "memory": None, "disks": []}, {}, "memory and vcpus must be given"),
+    ],
+)
+def test_refusals(xml: str, change: dict[str, Any], state: dict[str, Any], message: str) -> None:
+    planned = plan(node(xml, **state), {**G1, **change})
+    assert any(message in refusal for refusal in planned.refusals), planned.refusals
+    assert planned.steps == []
+
+
+def test_a_guest_of_another_node_is_refused() -> None:
+    assert "is on node2" in plan(node(None), G1, elsewhere={"g1": "node2"}).refusals[0]
+
+
+def test_a_disk_of_two_guests_is_refused() -> None:
+    planned = plan(node(None), G1, {**G1, "name": "g4", "disks": [{**DISK, "name": "g1-vda.img"}]})
+    assert any("for guest g1 and for guest g4" in refusal for refusal in planned.refusals)
+
+
+def test_nics_must_not_end_on_the_trunk_by_mistake() -> None:
+    def problems(**nic: Any) -> list[str]:
+        item = {**G1, "nics": [{**NIC, **nic}]}
+        return libvirt.nic_problems(libvirt.guest_from(item, "lab", {}), NETWORKS)
+
+    assert problems() == problems(vlan="trunk") == problems(network="br0", vlan=None) == []
+    assert "has no VLAN red" in problems(vlan="red")[0]
+    assert "name one of" in problems(vlan=None)[0]
+    assert "has no network wan0" in problems(network="wan0")[0]
+
+
+def test_an_image_grows_with_its_declaration(xml: str) -> None:
+    planned = plan(node(xml), {**G1, "disks": [{**DISK, "size": "32M"}]})
+    assert sentences(planned) == [f"grow {IMAGE} from 16 MiB to 32 MiB"]
+    assert planned.predicted.files[IMAGE] == 32 << 20
+
+
+# --- networks and pools -------------------------------------------------------------------------
+
+VLANS = {
+    "name": "vlans",
+    "bridge": "vlans",
+    "portgroups": [{"name": "blue", "tag": 101}, {"name": "trunk", "tag": None}],
+}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_networks_are_compared_by_what_is_declared(release: str) -> None:
+    text = (RECORDED / release / "net-vlans.xml").read_text()
+    kept = libvirt.Host({"vlans": libvirt.Kept(text, True, True)}, {})
+
+    def planned(item: dict[str, Any]) -> list[str]:
+        return sentences(libvirt.Hosting([item], [], "lab", "test:///").plan(kept))
+
+    assert planned(VLANS) == []
+    assert planned({**VLANS, "portgroups": [{"name": "blue", "tag": 103}]}) == ["set VLAN blue of network vlans"]
+    assert planned({**VLANS, "portgroups": [{"name": "red", "tag": 104}]}) == ["set VLAN red of network vlans"]
+    assert planned({**VLANS, "bridge": "br1"})[0].startswith("redefine network vlans on bridge br1")
+
+
+def test_a_pool_is_not_moved() -> None:
+    pool = {"name": "gv0", "path": "/srv/gv0/images", "mount": "/srv/gv0"}
+    text = libvirt.pool_xml({**pool, "path": "/elsewhere"}, "lab")
+    host = libvirt.Hosting([], [pool], "lab", "test:///")
+    planned = host.plan(libvirt.Host({}, {"gv0": libvirt.Kept(text, True, True)}))
+    assert planned.steps == [] and "pool gv0 is at /elsewhere" in planned.refusals[0]
+
+
+# --- migration ----------------------------------------------------------------------------------
+
+
+def journey(xml: str, **there: Any) -> tuple[libvirt.Migration, libvirt.Journey]:
+    params = {"name": "g1", "to": "node2", "address": "10.10.0.12", "shared": ["/srv/gv0"], "timeout": 9, "uri": "x"}
+    domain = libvirt.Domain("g1", libvirt.guest_uuid("lab", "g1"), "running", True, xml, xml)
+    return libvirt.Migration(params), libvirt.Journey(
+        domain, there.get("there"), there.get("networks", frozenset({"vlans"}))
+    )
+
+
+def test_migration_is_planned_and_refused(xml: str) -> None:
+    migration, state = journey(xml)
+    planned = migration.plan(state)
+    assert sentences(planned) == ["migrate guest g1 live to node2 (10.10.0.12)"]
+    assert migration.plan(planned.predicted).steps == []
+    assert state.here is not None
+    off = replace(state, here=replace(state.here, state="shutdown", live=None))
+    assert "start it first" in migration.plan(off).refusals[0]
+    assert "also defined on node2" in migration.plan(replace(state, there=state.here)).refusals[0]
+    assert "network vlans is not active" in migration.plan(replace(state, networks=frozenset())).refusals[0]
+    local = xml.replace("/srv/gv0/images", "/srv/bmv0/images")
+    assert "not on shared storage" in migration.plan(replace(state, here=replace(state.here, live=local))).refusals[0]
+    assert "no guest g1" in migration.plan(libvirt.Journey(None, None)).refusals[0]
