@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every metric that a rule or a panel names exists in what was recorded on a node of a converged cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROLE = Path(__file__).resolve().parents[2] / "roles/telemetry"
+RECORDED = Path(__file__).parent / "recorded/collect"
+# What the collector and the backup runner wrote, and what the exporter and Alertmanager answered.
+SOURCES = ("collect-trixie.prom", "backup-trixie.prom", "node-exporter-trixie.prom", "alertmanager-trixie.prom")
+METRIC = re.compile(r"\b(?:personal_cluster|node|alertmanager|prometheus)_[a-z_]+\b")
+
+
+def exposed() -> set[str]:
+    """Return the names of all recorded series."""
+    lines = [line for name in SOURCES for line in (RECORDED / name).read_text().splitlines()]
+    return {re.split(r"[{ ]", line)[0] for line in lines if line and not line.startswith("#")}
+
+
+def rules() -> dict[str, str]:
+    """Return the expression of each alert; the role's values do not matter here."""
+    text = re.sub(r"\[\[.*?\]\]", "1", (ROLE / "templates/rules.yml.j2").read_text())
+    return {rule["alert"]: rule["expr"] for group in yaml.safe_load(text)["groups"] for rule in group["rules"]}
+
+
+def panels() -> dict[str, str]:
+    """Return the query of each panel."""
+    dashboard = json.loads((ROLE / "files/dashboard-overview.json").read_text())
+    return {panel["title"]: target["expr"] for panel in dashboard["panels"] for target in panel["targets"]}
+
+
+@pytest.mark.parametrize(("name", "expression"), [*rules().items(), *panels().items()])
+def test_metrics_exist(name: str, expression: str) -> None:
+    named = set(METRIC.findall(re.sub(r'"[^"]*"', '""', expression)))
+    assert named or name == "Watchdog" or re.search(r"\b(up|ALERTS)\b", expression), "names no metric at all"
+    assert named <= exposed()
