@@ -46,7 +46,7 @@ lint:
 types:
 	mypy -p ansible_collections.personal.cluster.plugins
 	MYPYPATH=roles/lab/files mypy -p clusterlab
-	MYPYPATH=tools:tests/integration:tests/e2e mypy tools tests
+	MYPYPATH=.build/collections:tools:tests/integration:tests/e2e:roles/lab/files mypy tools tests
 unit:
 	pytest -q tests/unit
 integration: bootstrap-test ## Each module against the real tool, on this computer

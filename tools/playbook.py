@@ -36,10 +36,10 @@ class Outcome:
     plays: list[dict[str, object]] = field(default_factory=list)
 
     def layers(self) -> dict[str, float]:
-        """Return seconds per layer; a play's name begins with its layer."""
+        """Return seconds per layer."""
         seconds: dict[str, float] = {}
         for play in self.plays:
-            layer = str(play["play"]).split(":")[0].split()[0].lower()
+            layer = str(play["layer"])
             seconds[layer] = seconds.get(layer, 0.0) + float(str(play["seconds"]))
         return seconds
 

@@ -49,7 +49,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Begin the account of a play."""
         self._close()
-        self._plays.append({"play": play.get_name(), "began": time.time(), "executions": {}})
+        self._plays.append({"layer": (list(play.tags) or [play.get_name()])[0], "began": time.time(), "executions": {}})
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Count one execution on the host that really ran it."""

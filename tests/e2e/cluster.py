@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab as the scenarios see it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import playbook
+from clusterlab import machines
+from clusterlab.settings import MACHINES, Paths, machine, paths
+
+NODES = ("node1", "node2", "node3")
+Answer = TypeVar("Answer")
+
+
+class Lab:
+    """Commands on machines, playbooks, plugs and cables."""
+
+    def __init__(self) -> None:
+        self.where: Paths = paths()
+        self.log = self.where.top / "e2e.log"
+
+    def run(self, name: str, command: str, limit: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run a shell command on a machine and return whatever came of it."""
+        argv = machines.ssh_argv(self.where, name, command)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False
+        )
+        with self.log.open("a") as stream:
+            stream.write(f"\n{name}$ {command}\n[{done.returncode}] {done.stdout}{done.stderr}")
+        return done
+
+    def out(self, name: str, command: str, limit: float = 120) -> str:
+        """Run a shell command that must succeed and return its output."""
+        done = self.run(name, command, limit)
+        assert done.returncode == 0, f"{name}: {command}: exit {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def ok(self, name: str, command: str, limit: float = 120) -> bool:
+        """Tell whether a shell command succeeds."""
+        return self.run(name, command, limit).returncode == 0
+
+    def playbook(self, name: str, *options: str, limit: float = 2400) -> playbook.Outcome:
+        """Run a playbook of the collection, its output kept in the log."""
+        return playbook.run(name, *options, log=self.log, limit=limit)
+
+    def kill(self, *names: str) -> None:
+        """Pull the plugs of machines at once."""
+        for name in names:
+            machines.kill(self.where, machine(name))
+
+    def power_on(self, *names: str) -> None:
+        """Press power buttons without waiting."""
+        directory = self.where.image(self.where.release_file.read_text())
+        machines.start_switches(self.where)
+        for name in names:
+            machines.start(self.where, machine(name), directory, machines.accelerator(self.where, directory))
+
+    def wait_for_ssh(self, *names: str) -> None:
+        """Wait until machines answer."""
+        machines.wait_for_ssh(self.where, [machine(name) for name in names])
+
+    def link(self, name: str, switch: str, up: bool) -> None:
+        """Cut or mend a cable."""
+        machines.set_link(self.where, machine(name), switch, up)
+
+    def disk(self, name: str, serial: str) -> Path:
+        """Return the file behind a machine's disk."""
+        return self.where.disks / name / f"{serial}.raw"
+
+
+def everyone() -> list[str]:
+    """Return the names of all machines."""
+    return [item.name for item in MACHINES]
+
+
+def wait_until(what: str, probe: Callable[[], Answer], limit: float, pause: float = 5) -> Answer:
+    """Return the first true answer of ``probe``; fail when ``limit`` seconds have passed without one."""
+    began = time.monotonic()
+    answer = probe()
+    while not answer:
+        assert time.monotonic() - began < limit, f"{what}: not within {limit:.0f} s; the last answer was {answer!r}"
+        time.sleep(pause)
+        answer = probe()
+    print(f"  {what}: after {time.monotonic() - began:.0f} s", flush=True)
+    return answer
+
+
+def changed(outcome: playbook.Outcome) -> dict[str, int]:
+    """Return how many tasks changed something, for the hosts on which any did."""
+    return {host: recap.changed for host, recap in outcome.hosts.items() if recap.changed}
+
+
+def guest_running(lab: Lab, node: str, guest: str) -> bool:
+    """Tell whether a guest runs on a node."""
+    return lab.run(node, f"virsh domstate {guest}").stdout.strip() == "running"
+
+
+def guest_counter(lab: Lab, node: str, guest: str) -> int:
+    """Return the number that a guest wrote last, read from its disk through the volume; 0 when it wrote none yet."""
+    image = f"/srv/gv0/images/{guest}-vda.img"
+    text = lab.out(node, f"dd if={image} bs=512 count=1 iflag=direct status=none | tr -d '\\0'")
+    found = re.search(r"counter=(\d+)", text)
+    return int(found.group(1)) if found else 0

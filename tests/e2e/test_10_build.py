@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From bare nodes to a converged cluster: check, refuse, converge, and change nothing after that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from cluster import NODES, Lab, changed
+
+LAYERS = ("preflight", "base", "network", "encryption", "storage", "hypervisor", "backup", "telemetry")
+
+
+def digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bare(lab: Lab) -> None:
+    """These scenarios begin with nodes that no playbook has touched."""
+    used = [name for name in NODES if lab.ok(name, "test -e /etc/ssl/personal-cluster")]
+    assert not used, f"{', '.join(used)} are not bare any more; 'make lab-destroy' and begin anew"
+
+
+def test_check_mode_fails_nowhere_on_bare_nodes(lab: Lab) -> None:
+    outcome = lab.playbook("site.yml", "--check")
+    assert outcome.rc == 0 and set(NODES) <= set(outcome.hosts)
+    assert not lab.ok("node1", "test -e /etc/ssl/personal-cluster"), "check mode wrote to the node"
+
+
+def test_a_disk_that_holds_a_filesystem_is_refused_and_keeps_its_bytes(lab: Lab) -> None:
+    disk = lab.disk("node2", "gv1")
+    lab.out("node2", "mkfs.xfs -q /dev/disk/by-id/virtio-gv1 && sync")
+    before = digest(disk)
+    # Everything that is wrong comes in one report: the disk of one node and the secret of all.
+    report = lab.playbook("preflight.yml", "-e", json.dumps({"cluster_backup_passphrase": ""}))
+    assert report.rc != 0 and "xfs" in report.output and "cluster_backup_passphrase" in report.output
+    assert "node2" in report.output and "cluster_disks" in report.output
+    # The module itself refuses too, whoever calls it.
+    layer = lab.playbook("encryption.yml", "--limit", "node2,tang1")
+    assert layer.rc != 0 and "xfs" in layer.output
+    assert digest(disk) == before
+    lab.out("node2", "wipefs -qa /dev/disk/by-id/virtio-gv1")
+
+
+def test_site_converges(lab: Lab) -> None:
+    outcome = lab.playbook("site.yml")
+    print("seconds per layer:", {layer: round(seconds) for layer, seconds in outcome.layers().items()})
+    assert outcome.rc == 0
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_second_run_of_each_layer_changes_nothing(lab: Lab, layer: str) -> None:
+    outcome = lab.playbook("site.yml", "--tags", layer)
+    assert outcome.rc == 0 and changed(outcome) == {}
+    assert set(outcome.hosts) & set(NODES), f"--tags {layer} ran nothing"
+
+
+def test_check_and_diff_are_silent_on_the_converged_cluster(lab: Lab) -> None:
+    outcome = lab.playbook("site.yml", "--check", "--diff")
+    print("module executions:", outcome.executions(), "layers:", outcome.layers())
+    assert outcome.rc == 0 and changed(outcome) == {}
+    assert not [line for line in outcome.output.splitlines() if line.startswith(("+++", "---", "@@"))]
+
+
+def test_no_secret_was_shown_or_left_in_a_log(lab: Lab) -> None:
+    secrets = [file.read_text() for file in sorted(lab.where.secrets.iterdir())]
+    assert secrets
+    shown = lab.log.read_text()
+    assert "PRIVATE KEY-" not in shown
+    for secret in secrets:
+        assert secret not in shown, "a secret stands in the output of a playbook"
+        for name in NODES:
+            journal = lab.run(name, "journalctl --no-pager -o cat", limit=300).stdout
+            assert journal and secret not in journal, f"a secret stands in the journal of {name}"

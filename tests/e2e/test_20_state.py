@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stands on every node of a converged cluster."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+import testinfra
+from cluster import NODES, Lab
+from clusterlab import machines
+
+
+@pytest.fixture(scope="module", params=NODES)
+def node(request: pytest.FixtureRequest, lab: Lab) -> Any:
+    return testinfra.get_host(f"ssh://{request.param}", ssh_config=str(lab.where.ssh_config))
+
+
+@pytest.mark.parametrize("disk", ["gv0", "gv1", "bmv0"])
+def test_a_data_disk_is_luks2_bound_and_open(node: Any, disk: str) -> None:
+    device = f"/dev/disk/by-id/virtio-{disk}"
+    header = json.loads(node.check_output(f"cryptsetup luksDump --dump-json-metadata {device}"))
+    kinds = [token["type"] for token in header["tokens"].values()]
+    assert kinds == ["clevis"] and len(header["keyslots"]) == 2
+    assert node.file(f"/dev/mapper/luks-{disk}").exists
+    assert disk in node.file("/etc/crypttab").content_string
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_the_recovery_passphrase_opens_a_disk(name: str, lab: Lab) -> None:
+    secret = (lab.where.secrets / "recovery_passphrase").read_text()
+    command = "cryptsetup open --test-passphrase --key-file=- /dev/disk/by-id/virtio-gv0"
+    argv = machines.ssh_argv(lab.where, name, command)
+    assert subprocess.run(argv, input=secret, text=True, timeout=120, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("mount", ["/srv/gv0", "/srv/gv1", "/srv/bmv0", "/bricks/gv0", "/bricks/gv1"])
+def test_a_volume_is_mounted(node: Any, mount: str) -> None:
+    kind = node.mount_point(mount).filesystem
+    assert kind == ("fuse.glusterfs" if mount.startswith("/srv/gv") else "xfs")
+
+
+def test_the_address_is_on_the_bridge(node: Any) -> None:
+    bridges = node.check_output("ovs-vsctl list-br").split()
+    assert {"br0", "wan0", "vlans"} <= set(bridges)
+    assert any(address.startswith("10.10.0.") for address in node.interface("br0").addresses)
+
+
+def test_libvirt_has_the_same_pools_and_networks(node: Any) -> None:
+    assert {"br0", "wan0", "vlans"} <= set(node.check_output("virsh net-list --name").split())
+    assert {"gv0", "bmv0"} <= set(node.check_output("virsh pool-list --name").split())
+
+
+@pytest.mark.parametrize(
+    "unit", ["glusterd.service", "prometheus-node-exporter.service", "personal-cluster-backup.timer"]
+)
+def test_a_unit_runs_and_is_enabled(node: Any, unit: str) -> None:
+    assert node.service(unit).is_running and node.service(unit).is_enabled
+
+
+def test_no_unit_failed(node: Any) -> None:
+    assert node.check_output("systemctl list-units --failed --no-legend --plain") == ""
+
+
+def test_volumes_are_replicated_online_and_healed(lab: Lab) -> None:
+    for volume in ("gv0", "gv1"):
+        info = lab.out("node1", f"gluster --mode=script volume info {volume}")
+        assert "Number of Bricks: 1 x 3 = 3" in info and "client.ssl: on" in info and "Status: Started" in info
+        heal = lab.out("node1", f"gluster --mode=script volume heal {volume} info summary")
+        assert heal.count("Total Number of entries: 0") == 3

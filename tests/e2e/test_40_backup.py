@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest is backed up while it writes, loses its disk, and comes back from the backup."""
+
+from __future__ import annotations
+
+from cluster import Lab, guest_counter, guest_running, wait_until
+
+IMAGE = "/srv/gv0/images/g2-vda.img"
+MARKER = "precious-and-not-made-twice"
+
+
+def test_a_destroyed_guest_comes_back_with_its_marker(lab: Lab) -> None:
+    # A record that the guest itself never writes: it can only come back from the backup.
+    put = f"dd of={IMAGE} bs=512 seek=100 conv=notrunc,fsync status=none"
+    lab.out("node2", f"printf '%-512s' {MARKER} | {put}")
+    before = guest_counter(lab, "node2", "g2")
+    lab.out("node2", "personal-cluster-backup run --vm g2", limit=900)
+    wait_until("g2 goes on after its backup", lambda: guest_counter(lab, "node2", "g2") > before, 180)
+
+    lab.out("node2", "virsh destroy g2")
+    lab.out("node2", f"rm {IMAGE}")
+    outcome = lab.playbook("restore_vm.yml", "-e", "vm=g2")
+    assert outcome.rc == 0
+    assert MARKER in lab.out("node2", f"dd if={IMAGE} bs=512 skip=100 count=1 status=none")
+    assert guest_running(lab, "node2", "g2")
+    first = wait_until("g2 writes again", lambda: guest_counter(lab, "node2", "g2"), 900)
+    assert first >= before
+    assert wait_until("g2 goes on", lambda: guest_counter(lab, "node2", "g2") > first, 180)
+
+
+def test_restoring_over_a_running_guest_is_refused(lab: Lab) -> None:
+    outcome = lab.playbook("restore_vm.yml", "-e", "vm=g2")
+    assert outcome.rc != 0 and "shut it down first" in outcome.output
+    assert guest_running(lab, "node2", "g2")

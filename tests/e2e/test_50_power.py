@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plugs are pulled: one node's, then everybody's. Nobody lends a hand after that."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+
+from cluster import NODES, Lab, everyone, wait_until
+
+PROBE = "/srv/gv0/e2e-probe"
+
+
+def mounted(lab: Lab, node: str) -> bool:
+    return lab.ok(node, "mountpoint -q /srv/gv0 && mountpoint -q /srv/gv1 && mountpoint -q /srv/bmv0", limit=60)
+
+
+def bricks_online(lab: Lab, node: str) -> int:
+    """Return how many bricks of both volumes are online, as one node sees them."""
+    status = lab.run(node, "gluster --mode=script volume status all detail", limit=150).stdout
+    return len(re.findall(r"^Online\s*:\s*Y", status, re.MULTILINE))
+
+
+def pending_heals(lab: Lab, node: str) -> int | None:
+    """Return the number of entries to heal on both volumes; None while any brick does not answer."""
+    total = 0
+    for volume in ("gv0", "gv1"):
+        text = lab.run(node, f"gluster --mode=script volume heal {volume} info summary", limit=150).stdout
+        counts = re.findall(r"^Total Number of entries: (\S+)", text, re.MULTILINE)
+        if len(counts) != 3 or not all(count.isdigit() for count in counts):
+            return None
+        total += sum(map(int, counts))
+    return total
+
+
+def firing(lab: Lab, node: str) -> set[tuple[str, str]]:
+    """Return the firing alerts as (name, instance or node)."""
+    address = {"node1": "10.10.0.11", "node2": "10.10.0.12"}[node]
+    answer = lab.run(node, f"curl -sS -m 20 http://{address}:9090/api/v1/alerts", limit=60)
+    if answer.returncode:
+        return set()
+    alerts = json.loads(answer.stdout)["data"]["alerts"]
+    labels = [alert["labels"] for alert in alerts if alert["state"] == "firing"]
+    return {(label["alertname"], label.get("instance", "")) for label in labels}
+
+
+def unlocked(lab: Lab, node: str) -> bool:
+    return lab.ok(node, "ls /dev/mapper/luks-gv0 /dev/mapper/luks-gv1 /dev/mapper/luks-bmv0", limit=60)
+
+
+def test_one_node_loses_power_and_then_cannot_reach_tang(lab: Lab) -> None:
+    lab.out("node1", f"echo before > {PROBE}")
+    lab.kill("node3")
+    # The others stall for the ping timeout, then go on.
+    assert wait_until("gv0 writable without node3", lambda: lab.ok("node1", f"echo without > {PROBE}", 120), 120)
+    wait_until("an alert about node3", lambda: [a for a in firing(lab, "node1") if a[0] == "NodeDown"], 420)
+
+    lab.link("tang1", "br0", up=False)
+    lab.power_on("node3")
+    lab.wait_for_ssh("node3")
+    wait_until("node3 up to ssh with systemd settled", lambda: lab.ok("node3", "systemctl is-active ssh.service"), 60)
+    assert not unlocked(lab, "node3"), "a disk is open although tang cannot be reached"
+    assert lab.ok("node2", f"echo locked-out > {PROBE}", 60), "the other two stopped serving"
+
+    lab.link("tang1", "br0", up=True)
+    wait_until("node3 unlocks its disks", partial(unlocked, lab, "node3"), 300)
+    wait_until("node3 mounts everything", partial(mounted, lab, "node3"), 420)
+    wait_until("all six bricks online", lambda: bricks_online(lab, "node1") == 6, 420)
+    wait_until("healed to zero", lambda: pending_heals(lab, "node1") == 0, 600)
+    assert lab.out("node3", f"cat {PROBE}") == "locked-out"
+    wait_until("the alert clears", lambda: not [a for a in firing(lab, "node1") if a[0] == "NodeDown"], 420)
+
+
+def test_everybody_loses_power_at_once(lab: Lab) -> None:
+    lab.out("node1", f"echo durable > {PROBE} && sync {PROBE}")
+    lab.kill(*everyone())
+    lab.power_on(*everyone())
+    lab.wait_for_ssh(*everyone())
+    for node in NODES:
+        wait_until(f"{node} unlocks its disks", partial(unlocked, lab, node), 400)
+        wait_until(f"{node} mounts everything", partial(mounted, lab, node), 600)
+    wait_until("all six bricks online", lambda: bricks_online(lab, "node1") == 6, 300)
+    assert lab.out("node2", f"cat {PROBE}") == "durable"
+    for node in NODES:
+        assert {"br0", "wan0", "vlans"} <= set(lab.out(node, "ovs-vsctl list-br").split())
+        assert lab.out(node, "systemctl list-units --failed --no-legend --plain") == ""

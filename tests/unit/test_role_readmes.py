@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The READMEs of roles are written from their specifications, and checked against them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / "tools" / "role_readmes.py"
+SPEC = """
+argument_specs:
+  main:
+    short_description: Does things
+    description: [Writes C(/etc/x)., Twice.]
+    options:
+      demo_list:
+        description: Things | others.
+        type: list
+        elements: dict
+        default: []
+        options:
+          name:
+            description: The name.
+            required: true
+      demo_mode:
+        description: How.
+        choices: [a, b]
+        default: a
+"""
+
+
+@pytest.fixture
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("role_readmes", TOOL)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["role_readmes"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def roles(tmp_path: Path) -> Path:
+    for part in ("meta", "defaults"):
+        (tmp_path / "demo" / part).mkdir(parents=True)
+    (tmp_path / "demo" / "meta" / "argument_specs.yml").write_text(SPEC)
+    (tmp_path / "demo" / "defaults" / "main.yml").write_text("demo_list: []\ndemo_mode: a\n")
+    return tmp_path
+
+
+def test_writes_every_option(tool: ModuleType, roles: Path) -> None:
+    assert tool.main([str(roles)]) == 0
+    text = (roles / "demo" / "README.md").read_text()
+    assert "# personal.cluster.demo" in text
+    assert "Writes `/etc/x`." in text
+    assert "| `demo_list` | list of dict | `[]` | Things \\| others. |" in text
+    assert "| `demo_list[].name` | str | required | The name. |" in text
+    assert "| `demo_mode` | str | `a` | How. One of `a`, `b`. |" in text
+
+
+def test_check_writes_nothing_and_complains(tool: ModuleType, roles: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tool.main(["--check", str(roles)]) == 1
+    assert not (roles / "demo" / "README.md").exists()
+    assert "README.md is out of date" in capsys.readouterr().err
+    tool.main([str(roles)])
+    assert tool.main(["--check", str(roles)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("defaults", "complaint"),
+    [
+        ("demo_list: []\ndemo_mode: b\n", "default of demo_mode is 'a' in the specification, 'b' in fact"),
+        ("demo_list: []\n", "demo_mode has a default in meta/argument_specs.yml but none"),
+        ("demo_list: []\ndemo_mode: a\ndemo_more: 1\n", "demo_more is in defaults/main.yml but not in"),
+    ],
+)
+def test_defaults_that_disagree(
+    tool: ModuleType, roles: Path, capsys: pytest.CaptureFixture[str], defaults: str, complaint: str
+) -> None:
+    tool.main([str(roles)])
+    (roles / "demo" / "defaults" / "main.yml").write_text(defaults)
+    assert tool.main(["--check", str(roles)]) == 1
+    assert complaint in capsys.readouterr().err

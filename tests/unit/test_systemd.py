@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Units from recorded `systemctl show` output, and the verbs that bring them to the desired state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils._backends.systemd import Units
+from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+
+RECORDED = Path(__file__).parent / "recorded" / "systemd"
+NAMES = ["ssh.service", "glusterd.service", "nonexistent.service"]
+
+
+def replay(text: str) -> Callable[..., Completed]:
+    def run(argv: Sequence[str], **_options: Any) -> Completed:
+        assert argv[:2] == ["systemctl", "show"]
+        return Completed(0, text, "")
+
+    return run
+
+
+def units(*changes: dict[str, Any]) -> list[dict[str, Any]]:
+    empty: dict[str, Any] = {"enabled": None, "masked": None, "state": None, "restart_after": []}
+    return [{**empty, "name": name, **change} for name, change in zip(NAMES, changes, strict=True)]
+
+
+def sentences(release: str, *changes: dict[str, Any]) -> list[str]:
+    resource = Units(units(*changes), replay((RECORDED / f"{release}.txt").read_text()), 10)
+    return [step.sentence for step in resource.plan(resource.read()).steps]
+
+
+@pytest.mark.parametrize("release", ["trixie"])
+def test_a_running_enabled_unit_needs_nothing(release: str) -> None:
+    assert sentences(release, {"enabled": True, "state": "started"}, {}, {}) == []
+
+
+def test_a_disabled_stopped_unit_is_enabled_then_started() -> None:
+    wanted = {"enabled": True, "state": "started"}
+    assert sentences("trixie", {}, wanted, {}) == ["enable glusterd.service", "start glusterd.service"]
+
+
+def test_masking_comes_last_and_stopping_before_it() -> None:
+    wanted = {"masked": True, "state": "stopped", "enabled": False}
+    assert sentences("trixie", wanted, {}, {}) == ["disable ssh.service", "stop ssh.service", "mask ssh.service"]
+
+
+def test_a_unit_older_than_its_configuration_is_restarted(tmp_path: Path) -> None:
+    fresh = tmp_path / "new.conf"
+    fresh.write_text("x")
+    wanted = {"state": "started", "restart_after": [str(fresh), str(tmp_path / "missing.conf")]}
+    assert sentences("trixie", wanted, {}, {}) == ["restart ssh.service"]
+
+
+def test_a_unit_younger_than_its_configuration_is_left_alone() -> None:
+    oldest = min(("/etc/hostname", "/etc/passwd", "/bin"), key=lambda path: os.stat(path).st_ctime)
+    text = (RECORDED / "trixie.txt").read_text().replace("InactiveExitTimestamp=@", "InactiveExitTimestamp=@9")
+    resource = Units(units({"state": "started", "restart_after": [oldest]}, {}, {}), replay(text), 10)
+    assert resource.plan(resource.read()).steps == []
