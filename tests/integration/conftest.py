@@ -1,9 +1,0 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
-"""Integration tests import the harness beside them."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
