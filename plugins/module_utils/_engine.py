@@ -124,6 +124,8 @@ def run(module: AnsibleModule, resource: Resource[State], secrets: Collection[st
         result = converge(resource, check=module.check_mode, done=done)
     except ClusterError as error:
         module.fail_json(msg=redact(str(error), secrets), actions=_redacted(done, secrets), changed=bool(done))
+    for warning in result.pop("warnings", []):
+        module.warn(redact(warning, secrets))
     module.exit_json(**_redacted(result, secrets))
 
 

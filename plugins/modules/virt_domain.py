@@ -12,9 +12,9 @@ version_added: 0.1.0
 description:
   - Compares what is declared with libvirt's persistent XML and patches only that; what others added stays.
   - UUID and MAC addresses are derived from the cluster's and the guest's name, so they are the same on every node.
-  - A running guest takes what it can take live (plugging disks and NICs, moving a NIC to another VLAN, changing a disc); the
-    rest is returned as RV(pending) and holds after its next start. A guest is never restarted unasked.
-  - Missing raw images are created sparse, for libvirt's QEMU user. An existing image is never overwritten and never shrunk.
+  - A running guest takes live what it can (disks and NICs plugged in, a NIC moved to another VLAN, a disc changed).
+    The rest is returned as RV(pending) and holds after its next start. A guest is never restarted unasked.
+  - Missing raw images are created sparse, for libvirt's QEMU user. An existing image is never overwritten or shrunk.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: personal.cluster.engine
 options:
@@ -169,7 +169,8 @@ options:
         elements: path
         default: []
   elsewhere:
-    description: Guests that other nodes have, with the node's name. A guest listed here is refused, so that it cannot start twice.
+    description:
+      - Guests that other nodes have, with the node's name. A guest listed here is refused, and cannot start twice.
     type: dict
     default: {}
   uri:

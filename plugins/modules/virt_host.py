@@ -10,7 +10,8 @@ module: virt_host
 short_description: Keep libvirt's networks and storage pools of a node the same as on every other node
 version_added: 0.1.0
 description:
-  - Declares networks on Open vSwitch bridges, with a portgroup per VLAN, and directory pools; all are active and start with libvirtd.
+  - Declares networks on Open vSwitch bridges, with a portgroup per VLAN, and directory pools.
+    All of them are active and start with libvirtd.
   - A new VLAN is added to a running network without touching its guests. Portgroups that are not declared stay.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: personal.cluster.engine
@@ -44,7 +45,8 @@ options:
             type: str
             required: true
           tag:
-            description: VLAN of its ports, untagged towards the guest. Without it, the port is a trunk of all VLANs, for a router.
+            description:
+              - VLAN of its ports, untagged towards the guest. Without it, the port is a trunk of all VLANs (a router).
             type: int
   pools:
     description: Directory pools.

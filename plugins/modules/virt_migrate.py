@@ -10,9 +10,10 @@ module: virt_migrate
 short_description: Migrate a running guest from this node to another without stopping it
 version_added: 0.1.0
 description:
-  - Runs on the node that has the guest. Both libvirt daemons talk over TLS with the cluster's certificates; no ssh keys are shared.
+  - Runs on the node that has the guest. Both libvirt daemons talk over TLS with the cluster's certificates.
+    No ssh keys are shared.
   - The guest's definition and its autostart mark move with it, so that it is defined on exactly one node.
-  - Memory is sent over TLS to O(address). When it fails or takes longer than O(timeout), the guest goes on where it was.
+  - Memory is sent over TLS to O(address). When it fails or takes longer than O(timeout), the guest stays where it was.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: personal.cluster.engine
 options:

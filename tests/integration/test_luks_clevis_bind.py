@@ -47,7 +47,8 @@ class Tang:
 
     def start(self) -> None:
         listen = f"TCP-LISTEN:{self.port},bind=127.0.0.1,fork,reuseaddr"
-        self.process = subprocess.Popen(["socat", listen, f"EXEC:/usr/libexec/tangd {self.home}"])
+        argv = ["socat", listen, f"EXEC:/usr/libexec/tangd {self.home}"]
+        self.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
         for _ in range(100):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -200,8 +201,7 @@ def test_silent_server(tangs: list[Tang], disks: list[Path]) -> None:
     tangs[0].stop()
     before = [digest(disk) for disk in disks]
     kept = run_module("luks_clevis_bind", params([disks[0]], [entry]))
-    assert kept["changed"] is False and "stays as it is" in kept["warnings"][0]
-    assert kept["silent_servers"] == [tangs[0].url]
+    assert kept["changed"] is False and kept["silent_servers"] == [tangs[0].url]
     assert not run_module("luks_clevis_bind", params([disks[1]], [entry]), check=True).get("failed")
     failed = run_module("luks_clevis_bind", params([disks[1]], [entry]))
     assert failed["failed"] and f"no answer from {tangs[0].url}" in failed["msg"] and str(disks[1]) in failed["msg"]

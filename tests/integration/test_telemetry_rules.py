@@ -473,19 +473,21 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     (work / "personal_cluster_backup.prom").write_text(BACKUP_METRICS)
     ports = free_ports()
     moved = {f":{old}": f":{new}" for old, new in ports.items()} | {"/var/lib/prometheus": str(work / "data")}
-    (out / "prometheus.yml").write_text(
-        re.sub(r":(9\d{3})\b", lambda match: f":{ports[match[1]]}", (out / "prometheus.yml").read_text())
-    )
+    text = re.sub(r":(9\d{3})\b", lambda match: f":{ports[match[1]]}", (out / "prometheus.yml").read_text())
+    (out / "prometheus.yml").write_text(text.replace("scrape_interval: 1m", "scrape_interval: 1s"))
     (work / "data").mkdir()
     running = []
-    for name in ("prometheus-node-exporter", "prometheus-alertmanager", "prometheus"):
-        argv = command(out / f"units/{name}.service.d/personal-cluster.conf", moved)
-        # Here both addresses are the same one; it may be given only once.
-        with open(work / f"{name}.log", "wb") as log:
-            argv = list(dict.fromkeys(argv))
-            running.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+    found = Chain(f"http://127.0.0.1:{ports['9090']}", f"http://127.0.0.1:{ports['9093']}")
     try:
-        yield Chain(f"http://127.0.0.1:{ports['9090']}", f"http://127.0.0.1:{ports['9093']}")
+        for name in ("prometheus-node-exporter", "prometheus-alertmanager", "prometheus"):
+            # Here both addresses are the same one; it may be given only once.
+            argv = list(dict.fromkeys(command(out / f"units/{name}.service.d/personal-cluster.conf", moved)))
+            if name == "prometheus":
+                # Alerts fire before it knows its Alertmanagers; it would send them again after a minute only.
+                argv.append("--rules.alert.resend-delay=1s")
+            with open(work / f"{name}.log", "wb") as log:
+                running.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        yield found
     finally:
         for process in running:
             process.terminate()

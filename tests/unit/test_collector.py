@@ -167,10 +167,11 @@ def test_split_brain_question_without_answer_is_a_failure_until_it_is_asked_agai
 def test_thin_pools() -> None:
     samples = list(collector.thin_samples(recorded("lvs-trixie.json")))
     assert values(samples, "storage_thin_data_ratio") == {
-        ("vg_gv0", "pool"): 0.0123,
-        ("vg_gv1", "pool"): 0.0123,
+        ("vg_bmv0", "pool"): 0.0365,
+        ("vg_gv0", "pool"): 0.0181,
+        ("vg_gv1", "pool"): 0.0242,
     }
-    assert set(values(samples, "storage_thin_metadata_ratio")) == {("vg_gv0", "pool"), ("vg_gv1", "pool")}
+    assert set(values(samples, "storage_thin_metadata_ratio").values()) == {0.1028}
 
 
 def test_inactive_thin_pool_has_no_figures() -> None:
@@ -250,15 +251,15 @@ def serve(answer: bytes | None) -> int:
     ],
     ids=["tang", "no keys", "something else", "closed", "silent"],
 )
-def test_tang(answer: bytes | None, reachable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "TANG_TIMEOUT", 0.3)
-    assert collector.ask_tang(f"127.0.0.1:{serve(answer)}") is reachable
+def test_tang(answer: bytes | None, reachable: bool) -> None:
+    assert collector.ask_tang(f"127.0.0.1:{serve(answer)}", 0.3) is reachable
 
 
 def test_tang_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    assert collector.ask_tang(f"127.0.0.1:{port}") is False
+    samples = collector.collect([collector.tang_job(f"127.0.0.1:{port}", 5)], 5)
+    assert values(samples, "encryption_tang_reachable") == {(f"127.0.0.1:{port}",): 0}
 
 
 def test_disks(tmp_path: Path) -> None:

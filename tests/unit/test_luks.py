@@ -394,7 +394,11 @@ def changes(run: Recording) -> list[str]:
 def test_rebind_removes_keyslot_before_token(tmp_path: Path) -> None:
     binder, run = Binder(), Recording(dump("trixie", "tang"))
     disk = replace(DONE, bindings=(luks.Binding(0, 1, OTHER),))
-    apply(disk, head(tmp_path, "trixie"), binder, run)
+    path = head(tmp_path, "trixie")
+    uuid = path.read_bytes()[luks.UUID_AT].rstrip(b"\0").decode()
+    (tmp_path / "backup").mkdir(mode=0o700)
+    (tmp_path / "backup" / f"former-name-{uuid}.img").touch()
+    apply(disk, path, binder, run)
     assert binder.calls == ["bind 2", "prove 2"]
     assert changes(run) == [
         "config --priority",
@@ -403,6 +407,7 @@ def test_rebind_removes_keyslot_before_token(tmp_path: Path) -> None:
         "luksHeaderBackup --header-backup-file",
     ]
     (backup,) = (tmp_path / "backup").iterdir()
+    assert backup.name == f"luks-a-{uuid}.img"
     assert backup.stat().st_mode & 0o777 == 0o400 and (tmp_path / "backup").stat().st_mode & 0o777 == 0o700
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import ModuleType
@@ -218,6 +219,20 @@ def test_a_mount_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mounted_means_listed() -> None:
     mounts = "/dev/vda / ext4 rw 0 0\nlocalhost:/gv0 /srv/gv0 fuse.glusterfs rw 0 0\n"
     assert gluster_mount.is_mounted("/srv/gv0", mounts) and not gluster_mount.is_mounted("/srv/gv1", mounts)
+
+
+def test_the_stand_in_for_geo_replication_says_what_glusterd_insists_on() -> None:
+    stand_in = ROLE / "files" / "no_georeplication.sh"
+
+    def said(*words: str) -> tuple[int, str]:
+        done = subprocess.run(["sh", stand_in, "gsyncd.py", *words], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    assert said("--version") == (0, "gsyncd\n")
+    assert said("-c", "gsyncd.conf", "--config-set-rx", "remote-gsyncd", "x") == (0, "")
+    unit = render("glusterd.service.j2", __storage_programs="/p")
+    assert "Environment=PYTHON=/p/no-georeplication\n" in unit
+    assert "PYTHON" not in render("glusterd.service.j2", __storage_programs="/p", storage_georeplication=True)
 
 
 def test_glusterd_requires_no_brick_and_closes_no_circle() -> None:

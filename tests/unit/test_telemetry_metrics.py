@@ -13,8 +13,8 @@ import yaml
 ROLE = Path(__file__).resolve().parents[2] / "roles/telemetry"
 RECORDED = Path(__file__).parent / "recorded/collect"
 # What the collector and the backup runner wrote, and what the exporter and Alertmanager answered.
-SOURCES = ("collect-trixie.prom", "backup-trixie.prom", "node-exporter-trixie.prom", "alertmanager-trixie.prom")
-METRIC = re.compile(r"\b(?:personal_cluster|node|alertmanager|prometheus)_[a-z_]+\b")
+SOURCES = ("collect-trixie.prom", "backup-trixie.prom", "node-exporter-trixie.prom", "alertmanager-bookworm.prom")
+METRIC = re.compile(r"\b(?:personal_cluster|node|alertmanager|prometheus)_[a-zA-Z_]+\b")
 
 
 def exposed() -> set[str]:

@@ -534,7 +534,8 @@ class LuksDevices(Generic[Policy]):
     def _save(self, wish: Wish[Policy]) -> None:
         """Replace the device's backup: an older one would bring removed keys back to life."""
         self._backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target = self._backup(wish, (_head(wish.device) or b"")[UUID_AT].split(b"\0", 1)[0].decode())
+        uuid = (_head(wish.device) or b"")[UUID_AT].split(b"\0", 1)[0].decode()
+        target = self._backup(wish, uuid)
         new = target.with_suffix(".new")
         new.unlink(missing_ok=True)
         self._tool(["cryptsetup", "luksHeaderBackup", "--header-backup-file", str(new), wish.device])
@@ -542,6 +543,9 @@ class LuksDevices(Generic[Policy]):
         for path in (new, self._backup_dir):
             _sync(path)
         new.replace(target)
+        for older in self._backup_dir.glob(f"*-{uuid}.img"):
+            if older != target:
+                older.unlink()
         _sync(self._backup_dir)
 
     def _open(self, wish: Wish[Policy]) -> None:

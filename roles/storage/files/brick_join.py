@@ -20,6 +20,8 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 
+# The CLI starts a Python at every call to learn whether geo-replication is there, unless told another interpreter.
+ENVIRONMENT = {**os.environ, "PYTHON": "/bin/true", "LC_ALL": "C"}
 GLUSTERD_INFO = "/var/lib/glusterd/glusterd.info"
 CLI = ("gluster", "--mode=script", "--xml")
 CLI_LIMIT = 180
@@ -44,7 +46,13 @@ def ask(*words: str) -> ET.Element:
     """
     try:
         done = subprocess.run(
-            [*CLI, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CLI_LIMIT, check=False
+            [*CLI, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CLI_LIMIT,
+            env=ENVIRONMENT,
+            check=False,
         )
         root = ET.fromstring(done.stdout)
     except (OSError, subprocess.TimeoutExpired, ET.ParseError) as error:

@@ -24,7 +24,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 CONFIG = "/etc/personal-cluster/collect.json"
-TANG_TIMEOUT = 3.0
 GLUSTERD = "/run/glusterd.socket"
 # Seconds for which an answer about split-brain is kept: the question walks through everything that waits for its heal.
 SPLIT_BRAIN_AGE = 600.0
@@ -250,16 +249,16 @@ def look_at_thin_pools() -> list[Sample]:
 # Encryption
 
 
-def ask_tang(server: str) -> bool:
-    """Return whether a tang server, ``address:port``, advertises keys."""
+def ask_tang(server: str, timeout: float) -> bool:
+    """Return whether a tang server, ``address:port``, advertises keys within ``timeout`` seconds."""
     import socket
 
     host, _, port = server.rpartition(":")
     request = f"GET /adv HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n".encode()
     answer = b""
-    deadline = time.monotonic() + TANG_TIMEOUT
+    deadline = time.monotonic() + timeout
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=TANG_TIMEOUT) as link:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout) as link:
             link.sendall(request)
             while (left := deadline - time.monotonic()) > 0:
                 link.settimeout(left)
@@ -270,6 +269,16 @@ def ask_tang(server: str) -> bool:
     except OSError:
         return False
     return answer.split(b"\r\n", 1)[0].split(b" ")[1:2] == [b"200"] and b'"payload"' in answer
+
+
+def tang_job(server: str, timeout: float) -> Job:
+    """Return the look at one tang server, whose failure or silence says that it cannot be reached."""
+    labels = (("server", server),)
+    return Job(
+        f"tang {server}",
+        lambda: [Sample("encryption_tang_reachable", ask_tang(server, timeout), labels)],
+        (Sample("encryption_tang_reachable", 0, labels),),
+    )
 
 
 def look_at_disks(devices: Mapping[str, str], header_backups: Mapping[str, str]) -> list[Sample]:
@@ -433,20 +442,12 @@ def escape(text: str) -> str:
 def jobs_of(config: Mapping[str, Any]) -> list[Job]:
     """Return the jobs that the configuration asks for."""
     state_dir = config["state_dir"]
-    servers = list(config["tang_servers"])
     known = {
         "gluster": [Job("gluster", lambda: look_at_gluster(state_dir, config["volumes"]))],
         "mounts": [mount_job(path) for path in config["mounts"]],
         "thin": [Job("thin", look_at_thin_pools)],
         "disks": [Job("disks", lambda: look_at_disks(config["devices"], config["header_backups"]))],
-        "tang": [
-            Job(
-                "tang",
-                lambda: [
-                    Sample("encryption_tang_reachable", ask_tang(server), (("server", server),)) for server in servers
-                ],
-            )
-        ],
+        "tang": [tang_job(server, config["timeout"]) for server in config["tang_servers"]],
         "guests": [Job("guests", lambda: look_at_guests(config["libvirt_uri"]))],
         "ovs": [Job("ovs", look_at_ovs)],
         "certificates": [Job("certificates", lambda: look_at_certificates(config["certificates"], state_dir))],

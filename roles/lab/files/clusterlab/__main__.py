@@ -253,7 +253,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("lab: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
-    if arguments.verb in (up, start):
+    if arguments.verb is start or (arguments.verb is up and not arguments.image_only):
         print(f"The lab is up ({time.monotonic() - began:.0f} s).")
     return 0
 
