@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,18 @@ def test_a_unit_older_than_its_configuration_is_restarted(tmp_path: Path) -> Non
     assert sentences("trixie", wanted, {}, {}) == ["restart ssh.service"]
 
 
+def test_a_file_written_in_the_second_before_the_start_is_not_newer(tmp_path: Path) -> None:
+    written = tmp_path / "new.conf"
+    written.write_text("x")
+    # Started some hundredths of a second after the file was written, so in the same second most of the time.
+    started = f"InactiveExitTimestampMonotonic={int(time.monotonic() * 1e6) + 20000}"
+    text = re.sub("InactiveExitTimestampMonotonic=[1-9]\\d*", started, (RECORDED / "trixie.txt").read_text())
+    resource = Units(units({"state": "started", "restart_after": [str(written)]}, {}, {}), replay(text), 10)
+    assert resource.plan(resource.read()).steps == []
+
+
 def test_a_unit_younger_than_its_configuration_is_left_alone() -> None:
     oldest = min(("/etc/hostname", "/etc/passwd", "/bin"), key=lambda path: os.stat(path).st_ctime)
-    text = (RECORDED / "trixie.txt").read_text().replace("InactiveExitTimestamp=@", "InactiveExitTimestamp=@9")
+    text = re.sub(r"Monotonic=[1-9]\d*", f"Monotonic={10**15}", (RECORDED / "trixie.txt").read_text())
     resource = Units(units({"state": "started", "restart_after": [oldest]}, {}, {}), replay(text), 10)
     assert resource.plan(resource.read()).steps == []

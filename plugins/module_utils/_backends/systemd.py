@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,7 @@ PROPERTIES = (
     "UnitFileState",
     "ActiveState",
     "NeedDaemonReload",
-    "InactiveExitTimestamp",
+    "InactiveExitTimestampMonotonic",
 )
 RUNS = ("active", "activating", "reloading", "refreshing")
 
@@ -44,9 +45,12 @@ class State:
 
 
 def _started(block: Mapping[str, str]) -> float:
-    """Return when the unit was started, as seconds since the epoch; 0 when never."""
-    text = block.get("InactiveExitTimestamp", "")
-    return float(text[1:]) if text.startswith("@") else 0.0
+    """Return when the unit was started, as seconds since the epoch; 0 when never.
+
+    systemd prints its wall clock stamps in whole seconds: a file written in the second of a restart would look newer.
+    """
+    since_boot = int(block.get("InactiveExitTimestampMonotonic") or 0) / 1e6
+    return time.time() - time.monotonic() + since_boot if since_boot else 0.0
 
 
 def _changed(paths: list[str]) -> float:
@@ -78,7 +82,7 @@ class Units:
     def read(self) -> State:
         """Ask systemd about every unit at once."""
         names = [item["name"] for item in self._items]
-        argv = ["systemctl", "show", "--timestamp=unix", f"--property={','.join(PROPERTIES)}", "--", *names]
+        argv = ["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", *names]
         blocks = list(_blocks(self._run(argv, timeout=self._timeout).stdout))
         if len(blocks) != len(names):
             raise ClusterError(f"systemctl answered for {len(blocks)} of {len(names)} units: {', '.join(names)}")
