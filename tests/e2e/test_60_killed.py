@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""site.yml dies in the middle of each layer, and the next run completes it. Begins with bare nodes, like test_10."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from cluster import NODES, Lab, changed
+from playbook import TOP
+
+pytestmark = pytest.mark.long
+
+# Killed this many seconds after the named task began: while it works, not between two tasks.
+MOMENTS = {
+    "base": ("Write names, clock settings and certificates", 3),
+    "network": ("Build the bridges", 8),
+    "encryption": ("Encrypt, bind and open the data disks", 20),
+    "storage": ("Make and mount the filesystems of this node", 10),
+    "hypervisor": ("Run the guests that belong here", 6),
+    "backup": ("Keep the repository", 5),
+    "telemetry": ("Write configuration, rules, collector and units", 3),
+}
+
+
+def run_and_kill(lab: Lab, layer: str, task: str, delay: float) -> bool:
+    """Run one layer and SIGKILL the whole run ``delay`` seconds into a task; False when it ended before."""
+    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/lab", "playbooks/site.yml"]
+    process = subprocess.Popen(
+        [*argv, "--tags", layer],
+        cwd=TOP,
+        env={**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    late = threading.Timer(1500, os.killpg, (process.pid, signal.SIGKILL))
+    late.start()
+    assert process.stdout is not None
+    killed = False
+    for line in process.stdout:
+        if line.startswith("TASK") and task in line:
+            time.sleep(delay)
+            os.killpg(process.pid, signal.SIGKILL)
+            killed = True
+    process.wait()
+    late.cancel()
+    return killed
+
+
+@pytest.mark.parametrize("layer", MOMENTS)
+def test_a_layer_that_was_killed_converges_on_the_next_run(lab: Lab, layer: str) -> None:
+    if layer == "base":
+        assert not [name for name in NODES if lab.ok(name, "test -e /etc/ssl/personal-cluster")], (
+            "begin with bare nodes"
+        )
+    task, delay = MOMENTS[layer]
+    assert run_and_kill(lab, layer, task, delay), f"{layer} never came to the task {task!r}"
+    assert lab.playbook("site.yml", "--tags", layer).rc == 0
+    again = lab.playbook("site.yml", "--tags", layer)
+    assert again.rc == 0 and changed(again) == {}
