@@ -141,6 +141,18 @@ def test_a_nic_changes_its_vlan_live_and_a_disk_is_plugged_in(xml: str) -> None:
     assert len(sentences(later)) == 2
 
 
+def test_a_running_guest_on_open_vswitch_satisfies_its_declaration() -> None:
+    # libvirt shows the live card as type 'bridge', with the VLAN and the port that the network gave it.
+    live, inactive = ((RECORDED / "trixie" / f"g1-{name}.xml").read_text() for name in ("live", "live-inactive"))
+    cmdline = ET.fromstring(inactive).findtext("os/cmdline")
+    wanted = {**G1, "state": "running", "cmdline": cmdline}
+    assert sentences(plan(node(inactive, live=live), wanted)) == []
+    moved = plan(node(inactive, live=live), {**wanted, "nics": [{**NIC, "vlan": "green"}]})
+    assert len(sentences(moved)) == 2
+    card = ET.fromstring(moved.predicted.domains["g1"].live or "").find("devices/interface")
+    assert card is not None and card.find("vlan") is None and card.find("virtualport") is None
+
+
 def test_patching_keeps_what_others_added(xml: str) -> None:
     root = ET.fromstring(xml)
     ET.SubElement(root.find("devices") or root, "watchdog", model="i6300esb", action="reset")

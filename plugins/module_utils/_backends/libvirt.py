@@ -375,11 +375,12 @@ def _patch_nic(devices: ET.Element, nic: Nic, changes: list[Change]) -> None:
         return
     remodelled = _set(_child(element, "model"), type=nic.model)
     source = _child(element, "source")
-    moved = element.get("type") != "network" or {
-        name: source.get(name) for name in ("network", "portgroup") if source.get(name)
-    } != _network_source(nic)
+    # A running card is of type 'bridge', with the VLAN and the port that its network gave it: only the network counts.
+    moved = {name: source.get(name) for name in ("network", "portgroup") if source.get(name)} != _network_source(nic)
     if moved:
         element.set("type", "network")
+        for given in (*element.findall("vlan"), *element.findall("virtualport")):
+            element.remove(given)
         source.attrib.clear()
         source.attrib.update(_network_source(nic))
     if remodelled:
