@@ -303,6 +303,14 @@ def test_missing_mount_is_an_answer() -> None:
     assert not values(samples, "telemetry_collect_success")
 
 
+def command_of(pid: str) -> bytes:
+    """Return a process's command line; nothing for one that has ended, reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def test_hung_job_is_killed_and_costs_only_itself(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
 
@@ -316,11 +324,11 @@ def test_hung_job_is_killed_and_costs_only_itself(tmp_path: Path) -> None:
     assert time.monotonic() - started < 3
     assert values(samples, "telemetry_collect_success") == {("hangs",): 0, ("works",): 1}
     assert values(samples, "storage_mount_ok") == {(): 1}
-    tool = Path(f"/proc/{marker.read_text().strip()}/cmdline")
+    pid = marker.read_text().strip()
     deadline = time.monotonic() + 2
-    while tool.exists() and tool.read_bytes() and time.monotonic() < deadline:
+    while command_of(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not tool.exists() or not tool.read_bytes(), "the tool of the hung job still runs"
+    assert not command_of(pid), "the tool of the hung job still runs"
 
 
 def test_failing_job_tells_why(capfd: pytest.CaptureFixture[str]) -> None:
