@@ -10,15 +10,24 @@ from functools import partial
 import pytest
 from cluster import Lab, guest_counter, guest_running, wait_until
 
+pytestmark = pytest.mark.long
+
 HOME = {"g1": "node1", "g2": "node2"}
 ADDRESS = {"g1": "10.20.1.1", "g2": "10.20.1.2"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started(lab: Lab) -> None:
+    """Start both guests side by side: each takes minutes until it is up."""
+    for guest, node in HOME.items():
+        if not guest_running(lab, node, guest):
+            lab.out(node, f"virsh start {guest}")
 
 
 @pytest.mark.parametrize("guest", sorted(HOME))
 def test_a_guest_runs_where_it_was_declared_and_writes(lab: Lab, guest: str) -> None:
     node = HOME[guest]
-    assert guest_running(lab, node, guest)
-    before = wait_until(f"{guest} writes", lambda: guest_counter(lab, node, guest), 900)
+    before = wait_until(f"{guest} writes", lambda: guest_counter(lab, node, guest), 1500)
     assert wait_until(f"{guest} goes on", lambda: guest_counter(lab, node, guest) > before, 120)
 
 

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import pytest
 from cluster import Lab, guest_counter, guest_running, wait_until
+
+pytestmark = pytest.mark.long
 
 IMAGE = "/srv/gv0/images/g2-vda.img"
 MARKER = "precious-and-not-made-twice"

@@ -7,7 +7,10 @@ import json
 import re
 from functools import partial
 
+import pytest
 from cluster import NODES, Lab, everyone, wait_until
+
+pytestmark = pytest.mark.long
 
 PROBE = "/srv/gv0/e2e-probe"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""site.yml dies in the middle of each layer, and the next run completes it. Begins with bare nodes, like test_10."""
+"""site.yml dies in the middle of each layer, and the next run completes it: from bare nodes to a converged cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOMENTS = {
     "network": ("Build the bridges", 8),
     "encryption": ("Encrypt, bind and open the data disks", 20),
     "storage": ("Make and mount the filesystems of this node", 10),
-    "hypervisor": ("Run the guests that belong here", 6),
+    "hypervisor": ("Run the guests that belong here", 4),
     "backup": ("Keep the repository", 5),
     "telemetry": ("Write configuration, rules, collector and units", 3),
 }
