@@ -193,6 +193,8 @@ def main() -> None:
             }
         },
         supports_check_mode=True,
+        # Ansible would mask a multi-line secret in its result, not in the journal.
+        no_log=True,
     )
     repositories = module.params["repositories"]
     secrets = [item[name] for item in repositories for name in ("passphrase", "new_passphrase") if item[name]]

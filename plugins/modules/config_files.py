@@ -136,6 +136,8 @@ def main() -> None:
             }
         },
         supports_check_mode=True,
+        # Ansible would mask a multi-line secret in its result, not in the journal.
+        no_log=True,
     )
     secrets = [item["secret_content"] for item in module.params["files"] if item["secret_content"]]
     _engine.run(module, Files(module.params["files"], Runner(secrets)), secrets)

@@ -294,6 +294,8 @@ def main() -> None:
             "tang_timeout": {"type": "int", "default": 10},
         },
         supports_check_mode=True,
+        # Ansible would mask a multi-line secret in its result, not in the journal.
+        no_log=True,
     )
     params = module.params
     secrets = [params["passphrase"]] if params["passphrase"] else []

@@ -70,3 +70,14 @@ def test_volumes_are_replicated_online_and_healed(lab: Lab) -> None:
         assert "Number of Bricks: 1 x 3 = 3" in info and "client.ssl: on" in info and "Status: Started" in info
         heal = lab.out("node1", f"gluster --mode=script volume heal {volume} info summary")
         assert heal.count("Total Number of entries: 0") == 3
+
+
+def test_no_secret_was_shown_or_left_in_a_log(lab: Lab) -> None:
+    secrets = [file.read_text() for file in sorted(lab.where.secrets.iterdir())]
+    assert secrets
+    shown = lab.log.read_text()
+    journals = {name: lab.run(name, "journalctl --no-pager -o cat", limit=300).stdout for name in NODES}
+    for secret in [*secrets, "PRIVATE KEY-"]:
+        assert secret not in shown, "a secret stands in the output of a playbook"
+        for name, journal in journals.items():
+            assert journal and secret not in journal, f"a secret stands in the journal of {name}"
