@@ -141,7 +141,6 @@ repositories:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.borg import BorgRepositories
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
@@ -182,7 +181,7 @@ REPOSITORY_OPTIONS: dict[str, Any] = {
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = _engine.SecretModule(
         argument_spec={
             "repositories": {
                 "type": "list",
@@ -193,8 +192,6 @@ def main() -> None:
             }
         },
         supports_check_mode=True,
-        # Ansible would mask a multi-line secret in its result, not in the journal.
-        no_log=True,
     )
     repositories = module.params["repositories"]
     secrets = [item[name] for item in repositories for name in ("passphrase", "new_passphrase") if item[name]]

@@ -99,7 +99,6 @@ written:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.files import Files
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
@@ -120,7 +119,7 @@ FILE_OPTIONS: dict[str, Any] = {
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = _engine.SecretModule(
         argument_spec={
             "files": {
                 "type": "list",
@@ -136,8 +135,6 @@ def main() -> None:
             }
         },
         supports_check_mode=True,
-        # Ansible would mask a multi-line secret in its result, not in the journal.
-        no_log=True,
     )
     secrets = [item["secret_content"] for item in module.params["files"] if item["secret_content"]]
     _engine.run(module, Files(module.params["files"], Runner(secrets)), secrets)

@@ -233,7 +233,6 @@ silent_servers:
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import Clevis, Policy
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import LuksDevices, Wish
@@ -284,7 +283,7 @@ def wish(item: Mapping[str, Any], params: Mapping[str, Any]) -> Wish[Policy]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = _engine.SecretModule(
         argument_spec={
             "devices": {"type": "list", "elements": "dict", "required": True, "options": DEVICE_OPTIONS},
             **SHARED_OPTIONS,
@@ -294,8 +293,6 @@ def main() -> None:
             "tang_timeout": {"type": "int", "default": 10},
         },
         supports_check_mode=True,
-        # Ansible would mask a multi-line secret in its result, not in the journal.
-        no_log=True,
     )
     params = module.params
     secrets = [params["passphrase"]] if params["passphrase"] else []
