@@ -11,7 +11,7 @@ NEXT = """
 The lab's cluster is built.
   nodes       node1 node2 node3 (10.10.0.11-13), tang1 (10.10.0.10); log in: make lab-ssh NODE=node1
   volumes     /srv/gv0 (guests), /srv/gv1 (backups) on every node, /srv/bmv0 local
-  guests      make lab-ssh NODE=node1, then: virsh list
+  guests      g1 g2 g3, defined and off; make lab-ssh NODE=node1, then: virsh start g1 (minutes where emulated)
   Prometheus  http://10.10.0.11:9090 inside the lab; from here:
               ssh -F .lab/ssh_config -N -L 9090:10.10.0.11:9090 node1, then http://127.0.0.1:9090
   Stop it with make lab-stop, go on with make lab-start, remove it with make lab-destroy.
