@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,19 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
+
+
+def needs(*tools: str) -> None:
+    """End the collection with one sentence unless these tools are installed and root runs the tests.
+
+    A skipped file would look like a passed one.
+
+    :raises RuntimeError: naming what is missing and the remedy.
+    """
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing or os.geteuid() != 0:
+        what = f"{', '.join(missing)} missing" if missing else "not root"
+        raise RuntimeError(f"{what}: run 'make integration', which installs the tools and asks for sudo")
 
 
 def run_module(

@@ -21,13 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness import needs
 
 TOP = Path(__file__).resolve().parents[2]
 PROGRAM = TOP / "roles" / "backup" / "files" / "personal-cluster-backup"
 NEEDED = ("borg", "libvirtd", "qemu-nbd", "qemu-system-x86_64", "setpriv")
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(map(shutil.which, NEEDED)), reason="needs root and " + ", ".join(NEEDED)
-)
+needs(*NEEDED)
 MIB = 1024 * 1024
 COUNTING = bytes.fromhex(
     "31c08ec08ed8"  # es = ds = 0

@@ -17,9 +17,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.borg im
 from ansible_collections.personal.cluster.plugins.module_utils._engine import converge
 from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
-from harness import run_module
+from harness import needs, run_module
 
-pytestmark = pytest.mark.skipif(not shutil.which("borg"), reason="borgbackup is not installed")
+needs("borg")
 SECRET = "correct horse 1"
 NEW_SECRET = "battery staple 2"
 

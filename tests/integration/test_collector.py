@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import needs
 
 PROGRAM = Path(__file__).resolve().parents[2] / "roles/telemetry/files/personal_cluster_collect.py"
 PYTHON = "/usr/bin/python3"
@@ -54,8 +55,7 @@ def collect(tmp_path: Path, **settings: Any) -> tuple[list[str], str]:
 @pytest.fixture
 def hung_mount(tmp_path: Path) -> Iterator[Path]:
     """Mount a file system whose server never answers, as a Gluster client does that lost its bricks."""
-    if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
-        pytest.skip("needs root and /dev/fuse")
+    needs()
     path = tmp_path / "hung"
     path.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
@@ -63,7 +63,7 @@ def hung_mount(tmp_path: Path) -> Iterator[Path]:
     options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
     if libc.mount(b"hung", str(path).encode(), b"fuse", 0, options) != 0:
         os.close(server)
-        pytest.skip(f"cannot mount here: {os.strerror(ctypes.get_errno())}")
+        raise OSError(ctypes.get_errno(), "cannot mount a FUSE file system")
     try:
         yield path
     finally:

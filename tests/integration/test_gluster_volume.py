@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import TOP, run_module
+from harness import TOP, needs, run_module
 
 HOSTS = ("127.1.1.1", "127.1.1.2", "127.1.1.3")
 GROUPS = Path("/var/lib/glusterd/groups")
@@ -26,10 +26,9 @@ GROUPS = Path("/var/lib/glusterd/groups")
 USUAL_SOCKET = Path("/run/glusterd.socket")
 VIRT_OPTIONS = 27
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("glusterd") or USUAL_SOCKET.exists(),
-    reason="needs root, glusterfs-server, and no glusterd that runs here already",
-)
+needs("glusterd")
+if USUAL_SOCKET.exists():
+    raise RuntimeError(f"a glusterd runs here ({USUAL_SOCKET}); the tests start three of their own: end it first")
 
 
 class Glusterds:

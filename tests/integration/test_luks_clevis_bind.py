@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -15,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import run_module
+from harness import needs, run_module
 
 TOOLS = ("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
-MISSING = [tool for tool in TOOLS if not shutil.which(tool)]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+needs(*TOOLS)
 
 PASSPHRASE = "correct horse battery staple"
 CHEAP = {"sector_size": 512, "pbkdf": "pbkdf2", "pbkdf_force_iterations": 1000}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -12,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import run_module
+from harness import needs, run_module
 
-pytestmark = pytest.mark.skipif(
-    subprocess.run(["losetup", "-f"], check=False, capture_output=True).returncode != 0
-    or not shutil.which("cryptsetup"),
-    reason="needs root, a free loop device and cryptsetup",
-)
+needs("cryptsetup", "losetup")
 
 
 # Free-form arguments that are an empty mapping are no arguments to Ansible.

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._backends import ovsdb
+from harness import needs
 
 NEEDED = ("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool", "ip")
 NAMESPACE = "pc-ovs-test"
@@ -27,9 +27,7 @@ from harness import run_module
 print("RESULT", json.dumps(run_module("ovs_vlan", **json.load(sys.stdin))))
 """
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(map(shutil.which, NEEDED)), reason="needs root and openvswitch-switch"
-)
+needs(*NEEDED)
 
 
 def call(*argv: str, check: bool = True) -> str:

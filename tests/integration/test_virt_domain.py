@@ -18,15 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import run_module
+from harness import needs, run_module
 
 USER = "libvirt-qemu"
-MISSING = [
-    tool for tool in ("libvirtd", "virtlogd", "virsh", "setpriv", "qemu-system-x86_64") if not shutil.which(tool)
-]
-pytestmark = pytest.mark.skipif(
-    bool(MISSING) or os.geteuid() != 0, reason=f"needs root and libvirt-daemon-system ({', '.join(MISSING)})"
-)
+needs("libvirtd", "virtlogd", "virsh", "setpriv", "qemu-system-x86_64")
 NETWORKS: list[dict[str, Any]] = [
     {"name": "br0", "bridge": "br0"},
     {"name": "vlans", "bridge": "vlans", "portgroups": [{"name": "blue", "tag": 101}, {"name": "trunk"}]},

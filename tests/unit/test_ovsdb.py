@@ -174,7 +174,12 @@ def test_changed_settings_in_one_call() -> None:
         "set port own102, mtu_request: 1400 -> 9000",
     ]
     calls: list[list[str]] = []
-    switch = Switch([spec], lambda argv, **_more: calls.append(list(argv)) or Completed(0, "", ""))  # type: ignore[func-returns-value] # a recorder
+
+    def record(argv: Sequence[str], **_more: Any) -> Completed:
+        calls.append(list(argv))
+        return Completed(0, "", "")
+
+    switch = Switch([spec], record)
     for step in switch.plan(state).steps:
         step.apply()
     assert len(calls) == 1
