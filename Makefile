@@ -64,7 +64,7 @@ endef
 .PHONY: e2e e2e-long test test-all bench
 e2e: bootstrap ## The acceptance scenarios on a lab of their own
 	$(call scenarios,$(if $(RELEASE),--release $(RELEASE)),"not long")
-e2e-long: bootstrap ## Killed runs, guests, restore, power cuts, and the other Debian release
+e2e-long: bootstrap ## Killed runs, and the other Debian release
 	$(call scenarios,--release trixie,"long")
 	$(call scenarios,--release bookworm,"not long")
 test: bootstrap-test check integration e2e ## Everything a release needs, the lab included

@@ -6,14 +6,15 @@ from __future__ import annotations
 import sys
 
 import playbook
+from clusterlab.settings import paths
 
 NEXT = """
 The lab's cluster is built.
   nodes       node1 node2 node3 (10.10.0.11-13), tang1 (10.10.0.10); log in: make lab-ssh NODE=node1
   volumes     /srv/gv0 (guests), /srv/gv1 (backups) on every node, /srv/bmv0 local
-  guests      g1 g2 g3, defined and off; make lab-ssh NODE=node1, then: virsh start g1 (minutes where emulated)
+  guests      g1 g2 g3; make lab-ssh NODE=node1, then: virsh list --all
   Prometheus  http://10.10.0.11:9090 inside the lab; from here:
-              ssh -F .lab/ssh_config -N -L 9090:10.10.0.11:9090 node1, then http://127.0.0.1:9090
+              ssh -F {ssh_config} -N -L 9090:10.10.0.11:9090 node1, then http://127.0.0.1:9090
   Stop it with make lab-stop, go on with make lab-start, remove it with make lab-destroy.
 """
 
@@ -28,7 +29,7 @@ def main() -> int:
     if outcome.rc:
         print("\nsite.yml failed; the message is above. Mend it and run 'make lab' again: it goes on where it stopped.")
         return outcome.rc
-    print(NEXT)
+    print(NEXT.format(ssh_config=paths().ssh_config))
     return 0
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,6 +17,9 @@ from clusterlab import machines
 from clusterlab.settings import MACHINES, Paths, machine, paths
 
 NODES = ("node1", "node2", "node3")
+# The lab's guests: where each is declared to run, and its address; g1 and g2 are in one VLAN, g3 is in another.
+HOMES = {"g1": "node1", "g2": "node2", "g3": "node3"}
+ADDRESSES = {"g1": "10.20.1.1", "g2": "10.20.1.2", "g3": "10.20.1.3"}
 Answer = TypeVar("Answer")
 
 
@@ -101,9 +106,33 @@ def guest_running(lab: Lab, node: str, guest: str) -> bool:
     return lab.run(node, f"virsh domstate {guest}").stdout.strip() == "running"
 
 
+def image(guest: str) -> str:
+    """Return the path on every node of a guest's disk."""
+    return f"/srv/gv0/images/{guest}-vda.img"
+
+
 def guest_counter(lab: Lab, node: str, guest: str) -> int:
     """Return the number that a guest wrote last, read from its disk through the volume; 0 when it wrote none yet."""
-    image = f"/srv/gv0/images/{guest}-vda.img"
-    text = lab.out(node, f"dd if={image} bs=512 count=1 iflag=direct status=none | tr -d '\\0'")
+    text = lab.out(node, f"dd if={image(guest)} bs=512 count=1 iflag=direct status=none | tr -d '\\0'")
     found = re.search(r"counter=(\d+)", text)
     return int(found.group(1)) if found else 0
+
+
+def guest_pings(lab: Lab, node: str, guest: str, address: str) -> bool:
+    """Tell whether a guest, asked through its agent, gets an answer from ``address``."""
+
+    def agent(verb: str, **arguments: object) -> dict[str, int]:
+        request = json.dumps({"execute": f"guest-{verb}", "arguments": arguments})
+        answer = lab.out(node, f"virsh qemu-agent-command {guest} {shlex.quote(request)}")
+        return dict(json.loads(answer)["return"])
+
+    wait_until(f"the agent of {guest}", lambda: lab.ok(node, f"virsh guestinfo {guest} --hostname"), 120)
+    ping = agent("exec", path="/bin/ping", arg=["-c", "3", "-W", "10", address])
+    status: dict[str, int] = {}
+
+    def ended() -> bool:
+        status.update(agent("exec-status", pid=ping["pid"]))
+        return bool(status["exited"])
+
+    wait_until("its ping", ended, 90)
+    return status["exitcode"] == 0

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import pytest
-from cluster import Lab, guest_counter, guest_running, wait_until
+from cluster import Lab, guest_counter, guest_running, image, wait_until
 
-pytestmark = pytest.mark.long
-
-IMAGE = "/srv/gv0/images/g2-vda.img"
+IMAGE = image("g2")
 MARKER = "precious-and-not-made-twice"
 
 
@@ -17,8 +14,9 @@ def test_a_destroyed_guest_comes_back_with_its_marker(lab: Lab) -> None:
     put = f"dd of={IMAGE} bs=512 seek=100 conv=notrunc,fsync status=none"
     lab.out("node2", f"printf '%-512s' {MARKER} | {put}")
     before = guest_counter(lab, "node2", "g2")
-    lab.out("node2", "personal-cluster-backup run --vm g2", limit=900)
-    wait_until("g2 goes on after its backup", lambda: guest_counter(lab, "node2", "g2") > before, 180)
+    said = lab.out("node2", "personal-cluster-backup run --vm g2", limit=600)
+    assert "g2: captured live, frozen" in said
+    wait_until("g2 goes on after its backup", lambda: guest_counter(lab, "node2", "g2") > before, 60)
 
     lab.out("node2", "virsh destroy g2")
     lab.out("node2", f"rm {IMAGE}")
@@ -26,9 +24,9 @@ def test_a_destroyed_guest_comes_back_with_its_marker(lab: Lab) -> None:
     assert outcome.rc == 0
     assert MARKER in lab.out("node2", f"dd if={IMAGE} bs=512 skip=100 count=1 status=none")
     assert guest_running(lab, "node2", "g2")
-    first = wait_until("g2 writes again", lambda: guest_counter(lab, "node2", "g2"), 900)
+    first = wait_until("g2 writes again", lambda: guest_counter(lab, "node2", "g2"), 240)
     assert first >= before
-    assert wait_until("g2 goes on", lambda: guest_counter(lab, "node2", "g2") > first, 180)
+    assert wait_until("g2 goes on", lambda: guest_counter(lab, "node2", "g2") > first, 60)
 
 
 def test_restoring_over_a_running_guest_is_refused(lab: Lab) -> None:

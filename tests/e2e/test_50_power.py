@@ -7,10 +7,7 @@ import json
 import re
 from functools import partial
 
-import pytest
-from cluster import NODES, Lab, everyone, wait_until
-
-pytestmark = pytest.mark.long
+from cluster import ADDRESSES, NODES, Lab, everyone, guest_counter, guest_pings, guest_running, wait_until
 
 PROBE = "/srv/gv0/e2e-probe"
 
@@ -52,11 +49,22 @@ def unlocked(lab: Lab, node: str) -> bool:
     return lab.ok(node, "ls /dev/mapper/luks-gv0 /dev/mapper/luks-gv1 /dev/mapper/luks-bmv0", limit=60)
 
 
+def running_guests(lab: Lab) -> dict[str, str]:
+    """Return the node on which each guest runs."""
+    return {guest: node for node in NODES for guest in lab.out(node, "virsh list --name").split()}
+
+
+def counter_above(lab: Lab, node: str, guest: str, count: int) -> bool:
+    return guest_counter(lab, node, guest) > count
+
+
 def test_one_node_loses_power_and_then_cannot_reach_tang(lab: Lab) -> None:
     lab.out("node1", f"echo before > {PROBE}")
     lab.kill("node3")
     # The others stall for the ping timeout, then go on.
     assert wait_until("gv0 writable without node3", lambda: lab.ok("node1", f"echo without > {PROBE}", 120), 120)
+    count = guest_counter(lab, "node2", "g2")
+    wait_until("g2 goes on writing without node3", partial(counter_above, lab, "node2", "g2", count), 120)
     wait_until("an alert about node3", lambda: [a for a in firing(lab, "node1") if a[0] == "NodeDown"], 420)
 
     lab.link("tang1", "br0", up=False)
@@ -76,6 +84,9 @@ def test_one_node_loses_power_and_then_cannot_reach_tang(lab: Lab) -> None:
 
 
 def test_everybody_loses_power_at_once(lab: Lab) -> None:
+    where = running_guests(lab)
+    assert set(where) == set(ADDRESSES)
+    counted = {guest: guest_counter(lab, "node1", guest) for guest in where}
     lab.out("node1", f"echo durable > {PROBE} && sync {PROBE}")
     lab.kill(*everyone())
     lab.power_on(*everyone())
@@ -87,4 +98,9 @@ def test_everybody_loses_power_at_once(lab: Lab) -> None:
     assert lab.out("node2", f"cat {PROBE}") == "durable"
     for node in NODES:
         assert {"br0", "wan0", "vlans"} <= set(lab.out(node, "ovs-vsctl list-br").split())
+    for guest, node in where.items():
+        wait_until(f"{guest} runs on {node}", partial(guest_running, lab, node, guest), 420)
+        wait_until(f"{guest} writes on", partial(counter_above, lab, node, guest, counted[guest]), 300)
+    wait_until("g1 reaches g2", partial(guest_pings, lab, where["g1"], "g1", ADDRESSES["g2"]), 120)
+    for node in NODES:
         assert lab.out(node, "systemctl list-units --failed --no-legend --plain") == ""
