@@ -216,7 +216,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt import Domains
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.domains import Domains
 
 DISK: dict[str, Any] = {
     "target": {"type": "str"},

@@ -40,7 +40,7 @@ domains:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends import libvirt
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt import reading
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={"uri": {"type": "str", "default": "qemu:///system"}}, supports_check_mode=True
     )
-    _engine.report(module, lambda: libvirt.info(module.params["uri"], module.check_mode))
+    _engine.report(module, lambda: reading.info(module.params["uri"], module.check_mode))
 
 
 if __name__ == "__main__":

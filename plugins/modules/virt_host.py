@@ -107,7 +107,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt import Hosting
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.networks import Hosting
 
 NETWORK: dict[str, Any] = {
     "name": {"type": "str", "required": True},

@@ -70,7 +70,7 @@ there:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt import Migration
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.migration import Migration
 
 
 def main() -> None:

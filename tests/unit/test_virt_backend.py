@@ -9,7 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.personal.cluster.plugins.module_utils._backends import libvirt
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.actions import nic_problems
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.declared import guest_from
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.domains import Domains
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.migration import Journey, Migration
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.names import (
+    guest_uuid,
+    nic_mac,
+    parse_size,
+    show_size,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.networks import (
+    Host,
+    Hosting,
+    Kept,
+    pool_xml,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import Domain, Node, Pool
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
@@ -60,16 +76,16 @@ def xml(request: pytest.FixtureRequest) -> str:
     return (RECORDED / str(request.param) / "g1.xml").read_text()
 
 
-def node(xml: str | None, *, live: str | None = None, size: int | None = 16 << 20) -> libvirt.Node:
+def node(xml: str | None, *, live: str | None = None, size: int | None = 16 << 20) -> Node:
     domains = {}
     if xml is not None:
         state = "running" if live else "shutdown"
-        domains["g1"] = libvirt.Domain("g1", libvirt.guest_uuid("lab", "g1"), state, True, xml, live)
-    return libvirt.Node(domains, {"gv0": libvirt.Pool("/srv/gv0/images", True)}, NETWORKS, {IMAGE: size})
+        domains["g1"] = Domain("g1", guest_uuid("lab", "g1"), state, True, xml, live)
+    return Node(domains, {"gv0": Pool("/srv/gv0/images", True)}, NETWORKS, {IMAGE: size})
 
 
-def plan(state: libvirt.Node, *items: dict[str, Any], elsewhere: dict[str, str] | None = None) -> Plan[libvirt.Node]:
-    return libvirt.Domains(items, "lab", elsewhere or {}, "test:///").plan(state)
+def plan(state: Node, *items: dict[str, Any], elsewhere: dict[str, str] | None = None) -> Plan[Node]:
+    return Domains(items, "lab", elsewhere or {}, "test:///").plan(state)
 
 
 def sentences(planned: Plan[Any]) -> list[str]:
@@ -77,22 +93,22 @@ def sentences(planned: Plan[Any]) -> list[str]:
 
 
 def test_names_are_the_same_on_every_node() -> None:
-    identity = libvirt.guest_uuid("lab", "g1")
-    assert identity == libvirt.guest_uuid("lab", "g1") != libvirt.guest_uuid("home", "g1")
-    macs = {libvirt.nic_mac(identity, number) for number in range(4)}
+    identity = guest_uuid("lab", "g1")
+    assert identity == guest_uuid("lab", "g1") != guest_uuid("home", "g1")
+    macs = {nic_mac(identity, number) for number in range(4)}
     assert len(macs) == 4 and all(mac.startswith("52:54:00:") and len(mac) == 17 for mac in macs)
 
 
 @pytest.mark.parametrize(("text", "size"), [("96M", 96 << 20), ("2G", 2 << 30), ("4096", 4096), ("1 GiB", 1 << 30)])
 def test_sizes(text: str, size: int) -> None:
-    assert libvirt.parse_size(text) == size
-    assert libvirt.parse_size(libvirt.show_size(size)) == size
+    assert parse_size(text) == size
+    assert parse_size(show_size(size)) == size
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1G", "0", "1.5G", "1X"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ClusterError, match="is not a size"):
-        libvirt.parse_size(text)
+        parse_size(text)
 
 
 def test_what_libvirt_made_of_a_declaration_satisfies_it(xml: str) -> None:
@@ -119,7 +135,7 @@ def test_what_needs_a_restart_is_defined_and_reported_as_pending(
     wanted = {**G1, **change}
     planned = plan(node(xml, live=xml), wanted)
     assert sentences(planned) == [f"redefine guest g1: {sentence}"]
-    host = libvirt.Domains([wanted], "lab", {}, "test:///")
+    host = Domains([wanted], "lab", {}, "test:///")
     assert host.view(planned.predicted)["pending"] == {"g1": [sentence]}
     assert sentences(plan(planned.predicted, wanted)) == []
     refused = plan(node(xml, live=xml), {**wanted, "apply": "live"})
@@ -135,7 +151,7 @@ def test_a_nic_changes_its_vlan_live_and_a_disk_is_plugged_in(xml: str) -> None:
         "plug into running guest g1",
         "change in running guest g1",
     ]
-    assert libvirt.Domains([wanted], "lab", {}, "test:///").view(planned.predicted)["pending"] == {}
+    assert Domains([wanted], "lab", {}, "test:///").view(planned.predicted)["pending"] == {}
     assert sentences(plan(planned.predicted, wanted)) == []
     later = plan(node(xml, live=xml), {**wanted, "apply": "next_boot"})
     assert len(sentences(later)) == 2
@@ -168,13 +184,13 @@ def test_a_new_guest_is_predicted_as_it_will_be(xml: str) -> None:
         "start guest g1 with the node",
         "start guest g1",
     ]
-    host = libvirt.Domains([{**G1, "state": "running"}], "lab", {}, "test:///")
+    host = Domains([{**G1, "state": "running"}], "lab", {}, "test:///")
     real = node(xml, live=xml)
     assert host.view(planned.predicted) == host.view(real)
 
 
 def test_a_fresh_node_is_planned_from_nothing() -> None:
-    host = libvirt.Domains([G1], "lab", {}, "test:///")
+    host = Domains([G1], "lab", {}, "test:///")
     planned = host.plan(host.blank())
     assert planned.refusals == [] and planned.warnings == [] and len(planned.steps) == 3
 
@@ -187,7 +203,7 @@ def test_a_fresh_node_is_planned_from_nothing() -> None:
         ({"uuid": "00000000-0000-4000-8000-000000000001"}, {}, "declare uuid"),
         ({"delete_disks": [IMAGE]}, {}, "state is not absent"),
         ({"state": "absent", "delete_disks": ["/etc/passwd"]}, {}, "is none of its disks"),
-        ({"name": "g4", "uuid": libvirt.guest_uuid("lab", "g1")}, {}, "guest g1 already has the UUID"),
+        ({"name": "g4", "uuid": guest_uuid("lab", "g1")}, {}, "guest g1 already has the UUID"),
         ({"name": "g4", "disks": [{**DISK, "name": "g1-vda.img"}]}, {}, f"disk {IMAGE} belongs to guest g1"),
         ({"name": "g4", "memory": None, "disks": []}, {}, "memory and vcpus must be given"),
     ],
@@ -210,7 +226,7 @@ def test_a_disk_of_two_guests_is_refused() -> None:
 def test_nics_must_not_end_on_the_trunk_by_mistake() -> None:
     def problems(**nic: Any) -> list[str]:
         item = {**G1, "nics": [{**NIC, **nic}]}
-        return libvirt.nic_problems(libvirt.guest_from(item, "lab", {}), NETWORKS)
+        return nic_problems(guest_from(item, "lab", {}), NETWORKS)
 
     assert problems() == problems(vlan="trunk") == problems(network="br0", vlan=None) == []
     assert "has no VLAN red" in problems(vlan="red")[0]
@@ -236,10 +252,10 @@ VLANS = {
 @pytest.mark.parametrize("release", RELEASES)
 def test_networks_are_compared_by_what_is_declared(release: str) -> None:
     text = (RECORDED / release / "net-vlans.xml").read_text()
-    kept = libvirt.Host({"vlans": libvirt.Kept(text, True, True)}, {})
+    kept = Host({"vlans": Kept(text, True, True)}, {})
 
     def planned(item: dict[str, Any]) -> list[str]:
-        return sentences(libvirt.Hosting([item], [], "lab", "test:///").plan(kept))
+        return sentences(Hosting([item], [], "lab", "test:///").plan(kept))
 
     assert planned(VLANS) == []
     assert planned({**VLANS, "portgroups": [{"name": "blue", "tag": 103}]}) == ["set VLAN blue of network vlans"]
@@ -249,21 +265,19 @@ def test_networks_are_compared_by_what_is_declared(release: str) -> None:
 
 def test_a_pool_is_not_moved() -> None:
     pool = {"name": "gv0", "path": "/srv/gv0/images", "mount": "/srv/gv0"}
-    text = libvirt.pool_xml({**pool, "path": "/elsewhere"}, "lab")
-    host = libvirt.Hosting([], [pool], "lab", "test:///")
-    planned = host.plan(libvirt.Host({}, {"gv0": libvirt.Kept(text, True, True)}))
+    text = pool_xml({**pool, "path": "/elsewhere"}, "lab")
+    host = Hosting([], [pool], "lab", "test:///")
+    planned = host.plan(Host({}, {"gv0": Kept(text, True, True)}))
     assert planned.steps == [] and "pool gv0 is at /elsewhere" in planned.refusals[0]
 
 
 # --- migration ----------------------------------------------------------------------------------
 
 
-def journey(xml: str, **there: Any) -> tuple[libvirt.Migration, libvirt.Journey]:
+def journey(xml: str, **there: Any) -> tuple[Migration, Journey]:
     params = {"name": "g1", "to": "node2", "address": "10.10.0.12", "shared": ["/srv/gv0"], "timeout": 9, "uri": "x"}
-    domain = libvirt.Domain("g1", libvirt.guest_uuid("lab", "g1"), "running", True, xml, xml)
-    return libvirt.Migration(params), libvirt.Journey(
-        domain, there.get("there"), there.get("networks", frozenset({"vlans"}))
-    )
+    domain = Domain("g1", guest_uuid("lab", "g1"), "running", True, xml, xml)
+    return Migration(params), Journey(domain, there.get("there"), there.get("networks", frozenset({"vlans"})))
 
 
 def test_migration_is_planned_and_refused(xml: str) -> None:
@@ -278,4 +292,4 @@ def test_migration_is_planned_and_refused(xml: str) -> None:
     assert "network vlans is not active" in migration.plan(replace(state, networks=frozenset())).refusals[0]
     local = xml.replace("/srv/gv0/images", "/srv/bmv0/images")
     assert "not on shared storage" in migration.plan(replace(state, here=replace(state.here, live=local))).refusals[0]
-    assert "no guest g1" in migration.plan(libvirt.Journey(None, None)).refusals[0]
+    assert "no guest g1" in migration.plan(Journey(None, None)).refusals[0]

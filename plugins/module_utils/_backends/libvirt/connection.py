@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The connection to libvirtd, and its errors as this collection's."""
+
+from __future__ import annotations
+
+import glob
+from typing import Any
+
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
+
+SYSTEM_URI = "qemu:///system"
+# The network that Debian's package brings says nothing about use.
+USED_MARKS = ("/etc/libvirt/qemu/*.xml", "/etc/libvirt/storage/*.xml", "/var/lib/libvirt/qemu/save/*.save")
+
+
+def connect(uri: str) -> Any:
+    """Return an open connection.
+
+    :raises NotYet: libvirt is not installed, or does not run and was never used.
+    :raises ClusterError: it was used before and does not answer.
+    """
+    try:
+        import libvirt
+    except ImportError as error:
+        raise NotYet("python3-libvirt is not installed on this host; run the role hypervisor first") from error
+    # Errors arrive as exceptions; the default handler would print them into the module's output as well.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    try:
+        return libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        if uri == SYSTEM_URI and not any(glob.glob(mark) for mark in USED_MARKS):
+            raise NotYet("libvirtd does not run on this host and was never used") from error
+        raise ClusterError(f"libvirt does not answer at {uri} ({error}); see: systemctl status libvirtd") from error
+
+
+def explained(call: Any, *arguments: Any) -> Any:
+    """Call into libvirt and turn its exception into a :class:`ClusterError`."""
+    import libvirt
+
+    try:
+        return call(*arguments)
+    except libvirt.libvirtError as error:
+        raise ClusterError(str(error)) from error

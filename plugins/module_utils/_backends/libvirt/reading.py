@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is there: the domains, pools and networks of one node."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.connection import connect, explained
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.elements import attribute, kibibytes
+from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain of this node; ``state`` is running, paused or shutdown; ``live`` is the XML of the running one."""
+
+    name: str
+    uuid: str
+    state: str
+    autostart: bool
+    inactive: str
+    live: Optional[str] = None
+
+    @property
+    def active(self) -> bool:
+        """Return whether a QEMU process exists."""
+        return self.state in ("running", "paused")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A storage pool: its directory and whether it is active."""
+
+    path: str
+    active: bool
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one read of a node returns.
+
+    ``networks`` maps a network to its portgroups, ``files`` each declared file to its size in
+    bytes, or nothing when it is missing.
+    """
+
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    networks: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    files: Mapping[str, Optional[int]] = field(default_factory=dict)
+    fresh: bool = False
+
+
+def read_domains(connection: Any) -> dict[str, Domain]:
+    """Return all domains of the connection."""
+    return {domain.name(): _read_domain(domain) for domain in explained(connection.listAllDomains)}
+
+
+def _read_domain(domain: Any) -> Domain:
+    import libvirt
+
+    number = explained(domain.state)[0]
+    active = bool(explained(domain.isActive))
+    state = "shutdown"
+    if active:
+        state = "paused" if number in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED) else "running"
+    persistent = bool(explained(domain.isPersistent))
+    return Domain(
+        name=domain.name(),
+        uuid=domain.UUIDString(),
+        state=state,
+        autostart=bool(explained(domain.autostart)) if persistent else False,
+        inactive=explained(domain.XMLDesc, libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE),
+        live=explained(domain.XMLDesc, libvirt.VIR_DOMAIN_XML_SECURE) if active else None,
+    )
+
+
+def read_pools(connection: Any) -> dict[str, Pool]:
+    """Return all directory pools of the connection."""
+    pools = {}
+    for pool in explained(connection.listAllStoragePools):
+        root = ET.fromstring(explained(pool.XMLDesc))
+        pools[pool.name()] = Pool(root.findtext("target/path") or "", bool(explained(pool.isActive)))
+    return pools
+
+
+def read_networks(connection: Any) -> dict[str, frozenset[str]]:
+    """Return all networks of the connection with their portgroups."""
+    return {it.name(): portgroups(explained(it.XMLDesc)) for it in explained(connection.listAllNetworks)}
+
+
+def portgroups(xml: str) -> frozenset[str]:
+    """Return the names of a network's portgroups."""
+    return frozenset(group.get("name", "") for group in ET.fromstring(xml).iter("portgroup"))
+
+
+def disk_files(xml: str) -> list[str]:
+    """Return the files of a domain's disks and discs."""
+    return [source.get("file", "") for source in ET.fromstring(xml).iterfind("devices/disk/source[@file]")]
+
+
+def summary(domain: Domain) -> dict[str, Any]:
+    """Return a domain as plain data, from its inactive XML: as it is after its next boot."""
+    root = ET.fromstring(domain.inactive)
+    machine = root.find("os/type")
+    shown: dict[str, Any] = {
+        "uuid": domain.uuid,
+        "state": domain.state,
+        "autostart": domain.autostart,
+        "type": root.get("type"),
+        "memory_mib": kibibytes(root.find("memory")) >> 10,
+        "vcpus": int(root.findtext("vcpu") or 1),
+        "machine": machine.get("machine") if machine is not None else None,
+        "disks": {},
+        "nics": {},
+    }
+    for tag in ("kernel", "initrd", "cmdline"):
+        if root.find(f"os/{tag}") is not None:
+            shown[tag] = root.findtext(f"os/{tag}")
+    for disk in root.iterfind("devices/disk"):
+        shown["disks"][attribute(disk, "target", "dev")] = {
+            "file": attribute(disk, "source", "file"),
+            "device": disk.get("device"),
+            "format": attribute(disk, "driver", "type"),
+            "cache": attribute(disk, "driver", "cache"),
+            "error_policy": attribute(disk, "driver", "error_policy"),
+        }
+    for nic in root.iterfind("devices/interface"):
+        shown["nics"][attribute(nic, "mac", "address")] = {
+            "network": attribute(nic, "source", "network"),
+            "vlan": attribute(nic, "source", "portgroup"),
+        }
+    return shown
+
+
+def info(uri: str, check: bool) -> dict[str, Any]:
+    """Return every domain of this node, for virt_domain_info.
+
+    :raises NotYet: libvirt is not there, and this is not check mode.
+    """
+    try:
+        connection = connect(uri)
+    except NotYet:
+        if not check:
+            raise
+        return {"available": False, "domains": {}}
+    return {"available": True, "domains": {name: summary(it) for name, it in sorted(read_domains(connection).items())}}
