@@ -13,7 +13,7 @@ from typing import Any, Optional
 from ansible import constants
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb import STATE_DIR, timer_unit
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.safe_apply import STATE_DIR, timer_unit
 
 MODULE = "personal.cluster.ovs_vlan"
 WAIT_FOR_OTHERS = 1800

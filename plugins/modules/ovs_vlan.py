@@ -259,7 +259,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb import Safety, Switch
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.safe_apply import Safety
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.switch import Switch
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
 STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}

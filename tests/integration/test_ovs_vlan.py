@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.personal.cluster.plugins.module_utils._backends import ovsdb
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.difference import argv, difference
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.model import Model, parse
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.safe_apply import STATE_DIR
 from harness import needs
 
 NEEDED = ("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool", "ip")
@@ -67,9 +69,9 @@ class Lab:
     def vsctl(self, *argv: str) -> str:
         return inside("ovs-vsctl", "--timeout=20", f"--db={self.database}", *argv).strip()
 
-    def model(self) -> ovsdb.Model:
+    def model(self) -> Model:
         tables = ["--", "list", "Bridge", "--", "list", "Port", "--", "list", "Interface"]
-        return ovsdb.parse(self.vsctl("--format=json", *tables))
+        return parse(self.vsctl("--format=json", *tables))
 
     def module(self, *bridges: dict[str, Any], check: bool = False, **more: Any) -> dict[str, Any]:
         specs = [{"datapath_type": "netdev", **bridge} for bridge in bridges]
@@ -179,9 +181,9 @@ def test_the_way_back_restores_what_was(lab: Lab) -> None:
     lab.module({"name": "br0", "ports": [{"name": "card3", "move": True}]}, purge="all")
     after = lab.model()
     assert list(after) == ["br0"]
-    inverse = ovsdb.argv(ovsdb.difference(after, before), ["ovs-vsctl", "--timeout=20", f"--db={lab.database}"])
+    inverse = argv(difference(after, before), ["ovs-vsctl", "--timeout=20", f"--db={lab.database}"])
     inside(*inverse)
-    assert ovsdb.difference(lab.model(), before) == []
+    assert difference(lab.model(), before) == []
     assert not lab.module(*NODE)["changed"]
 
 
@@ -213,7 +215,7 @@ def test_without_a_rollback_timer_nothing_moves(lab: Lab) -> None:
         assert refused["failed"] and "systemd-run" in refused["msg"], refused
         assert lab.vsctl("list-br") == ""
         assert "192.0.2.9" in inside("ip", "address", "show", "card1")
-        assert not list(Path(ovsdb.STATE_DIR).glob("rollback-*.sh"))
+        assert not list(Path(STATE_DIR).glob("rollback-*.sh"))
         unsafe = lab.module(bridge, safe_apply=False)
         assert unsafe["failed"] and "allow safe_apply" in unsafe["msg"]
     finally:

@@ -10,8 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.personal.cluster.plugins.module_utils._backends import ovsdb
-from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb import Safety, State, Switch
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb import host, safe_apply, switch
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.difference import argv, difference
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.handover import Handover
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.host import (
+    Link,
+    State,
+    parse_links,
+    without_stanzas,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.model import parse
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.safe_apply import Safety, rollback_script
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.switch import Switch
+from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.wanted import NO_PORT, Wanted, expand
 from ansible_collections.personal.cluster.plugins.module_utils._engine import converge
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
@@ -43,7 +54,7 @@ BRIDGE: dict[str, Any] = {
 
 
 def port(name: str, **more: Any) -> dict[str, Any]:
-    return {**ovsdb.NO_PORT, "name": name, **more}
+    return {**NO_PORT, "name": name, **more}
 
 
 def bridge(name: str, *ports: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -60,8 +71,8 @@ def no_run(argv: Sequence[str], **_more: Any) -> Completed:
 
 def recorded(release: str) -> State:
     return State(
-        ovsdb.parse((RECORDED / f"{release}.json").read_text()),
-        ovsdb.parse_links((RECORDED / f"{release}-address.json").read_text()),
+        parse((RECORDED / f"{release}.json").read_text()),
+        parse_links((RECORDED / f"{release}-address.json").read_text()),
         tuple(json.loads((RECORDED / f"{release}-route.json").read_text())),
     )
 
@@ -69,7 +80,7 @@ def recorded(release: str) -> State:
 def fresh_node() -> State:
     return State(
         {},
-        ovsdb.parse_links((RECORDED / "debian13-node-address.json").read_text()),
+        parse_links((RECORDED / "debian13-node-address.json").read_text()),
         tuple(json.loads((RECORDED / "debian13-node-route.json").read_text())),
         {"/etc/network/interfaces": NODE_INTERFACES},
     )
@@ -111,7 +122,7 @@ def test_model_of_what_ovs_vsctl_prints(release: str) -> None:
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_model_of_an_empty_database(release: str) -> None:
-    assert ovsdb.parse((RECORDED / f"{release}-empty.json").read_text()) == {}
+    assert parse((RECORDED / f"{release}-empty.json").read_text()) == {}
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -124,13 +135,13 @@ def test_global_addresses_of_interfaces(release: str) -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_no_difference_between_equal_models(release: str) -> None:
     model = recorded(release).bridges
-    assert ovsdb.difference(model, ovsdb.parse((RECORDED / f"{release}.json").read_text())) == []
+    assert difference(model, parse((RECORDED / f"{release}.json").read_text())) == []
 
 
 def test_there_and_back_touch_the_same_objects() -> None:
     now = recorded("debian13").bridges
     then = {"br0": now["br0"]}
-    there, back = ovsdb.difference(now, then), ovsdb.difference(then, now)
+    there, back = difference(now, then), difference(then, now)
     assert [change.sentence for change in there] == ["remove bridge agg", "remove bridge vlans"]
     made = [command[:4] for change in back for command in change.commands if command[0].startswith("add-")]
     assert made == [
@@ -190,7 +201,7 @@ def test_changed_settings_in_one_call() -> None:
 def test_clear_empties_and_only_that() -> None:
     state = recorded("debian13")
     spec = bridge("vlans", port("own102", clear=["tag"]), other_config={"absent": None})
-    (change,) = ovsdb.difference(state.bridges, ovsdb.Wanted(state, [spec], "none").model)
+    (change,) = difference(state.bridges, Wanted(state, [spec], "none").model)
     assert change.commands == [["clear", "Port", "own102", "tag"]]
 
 
@@ -311,14 +322,14 @@ def test_allowed_on_purpose() -> None:
 
 def test_broken_interface_is_told_when_nothing_else_is_to_do() -> None:
     state = recorded("debian13")
-    state = replace(state, links={**state.links, "gone": ovsdb.Link("gone", "")})
+    state = replace(state, links={**state.links, "gone": Link("gone", "")})
     said = refusals(state, bridge("agg", port("gone")))
     assert "Open vSwitch cannot use gone in bridge agg: could not open network device gone" in said
 
 
 def test_trunks_that_are_no_numbers() -> None:
     with pytest.raises(ClusterError, match="neither a VLAN number nor a range"):
-        ovsdb.expand(["every"])
+        expand(["every"])
 
 
 # From ifupdown to the bridge, safely.
@@ -338,7 +349,7 @@ def test_stanzas_of_one_card_go(names: list[str], expected: str) -> None:
         "    address 192.0.2.1/24\n    # inside\n    up echo \\\n      twice\n"
         "allow-hotplug eth2\niface eth2 inet6 auto\n"
     )
-    kept = ovsdb.without_stanzas(text, names)
+    kept = without_stanzas(text, names)
     if names == ["eth1"]:
         expected += "    # inside\nallow-hotplug eth2\niface eth2 inet6 auto\n"
     assert kept == expected
@@ -392,9 +403,9 @@ def test_change_of_a_bridge_without_addresses_is_not_armed() -> None:
 
 def test_rollback_script_undoes_everything() -> None:
     state = fresh_node()
-    nic = ovsdb.Handover("enp0s4", "br0", ("10.10.0.11/24",), ({"dst": "default", "gateway": "10.10.0.1"},), True)
-    inverse = ovsdb.argv(ovsdb.difference(planned(state, *NODE_SPECS).predicted.bridges, state.bridges), ["ovs-vsctl"])
-    script = ovsdb.rollback_script(
+    nic = Handover("enp0s4", "br0", ("10.10.0.11/24",), ({"dst": "default", "gateway": "10.10.0.1"},), True)
+    inverse = argv(difference(planned(state, *NODE_SPECS).predicted.bridges, state.bridges), ["ovs-vsctl"])
+    script = rollback_script(
         "t", inverse, {"/etc/network/interfaces": "/x/interfaces.t"}, [nic], [("enp0s4", "10.10.0.11/24")]
     )
     lines = [line.strip() for line in script.splitlines()]
@@ -412,7 +423,7 @@ def test_rollback_script_undoes_everything() -> None:
 
 
 def test_change_left_by_a_killed_run_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ovsdb, "STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(safe_apply, "STATE_DIR", str(tmp_path))
     (tmp_path / "rollback-0a1b.sh").write_text("")
     after = replace(planned(fresh_node(), *NODE_SPECS).predicted, pending=("0a1b",))
     calls: list[list[str]] = []
@@ -455,10 +466,10 @@ class Node:
 @pytest.fixture
 def node_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "interfaces").write_text(NODE_INTERFACES)
-    monkeypatch.setattr(ovsdb, "STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(ovsdb, "INTERFACES", str(tmp_path / "interfaces"))
-    monkeypatch.setattr(ovsdb, "INTERFACES_D", str(tmp_path / "interfaces.d"))
-    monkeypatch.setattr(ovsdb, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(safe_apply, "STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(host, "INTERFACES", str(tmp_path / "interfaces"))
+    monkeypatch.setattr(host, "INTERFACES_D", str(tmp_path / "interfaces.d"))
+    monkeypatch.setattr(safe_apply, "PROBE_SECONDS", 0.05)
     return tmp_path
 
 
@@ -493,8 +504,8 @@ def test_peer_that_falls_silent_rolls_back(node_files: Path) -> None:
 
 
 def test_fresh_host_plans_in_check_mode_only(node_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ovsdb, "SOCKET", str(node_files / "no.sock"))
-    monkeypatch.setattr(ovsdb, "CONF_DB", str(node_files / "no.db"))
+    monkeypatch.setattr(switch, "SOCKET", str(node_files / "no.sock"))
+    monkeypatch.setattr(switch, "CONF_DB", str(node_files / "no.db"))
     answers = {"address": "debian13-node-address.json", "-4": "debian13-node-route.json"}
 
     def run(argv: Sequence[str], **_more: Any) -> Completed:
@@ -502,12 +513,12 @@ def test_fresh_host_plans_in_check_mode_only(node_files: Path, monkeypatch: pyte
         names = [name for word, name in answers.items() if word in argv]
         return Completed(0, (RECORDED / names[0]).read_text() if names else "", "")
 
-    switch = Switch(list(NODE_SPECS), run)
-    result = converge(switch, check=True, done=[])
+    bare = Switch(list(NODE_SPECS), run)
+    result = converge(bare, check=True, done=[])
     assert result["changed"] and len(result["actions"]) == 9
     assert result["addresses"]["br0"] == ["10.10.0.11/24"]
     with pytest.raises(NotYet, match="does not run on this host and never did"):
-        converge(switch, check=False, done=[])
+        converge(bare, check=False, done=[])
 
 
 def test_view_hides_guests_and_marks(node_files: Path) -> None:
