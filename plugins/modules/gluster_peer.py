@@ -14,7 +14,7 @@ description:
   - Each new host is awaited until it is a connected member, so that volumes can be made right after.
   - Hosts in the pool that are not declared are reported and left there.
 author: personal.cluster maintainers (@personal-cluster)
-extends_documentation_fragment: personal.cluster.engine
+extends_documentation_fragment: [personal.cluster.engine, personal.cluster.glusterd]
 options:
   peers:
     description:
@@ -26,19 +26,6 @@ options:
     description: Seconds to wait for one host to join, and for another transaction to finish.
     type: int
     default: 120
-  local_host:
-    description:
-      - The name in O(peers) that means the glusterd that is asked. Found by address when not given; needed only with
-        several glusterds on one machine.
-    type: str
-    default: ""
-  glusterd_sock:
-    description: Socket of the glusterd to ask, when it is not the usual one.
-    type: path
-  glusterd_workdir:
-    description: Working directory of glusterd.
-    type: path
-    default: /var/lib/glusterd
 """
 
 EXAMPLES = r"""

@@ -17,7 +17,7 @@ description:
   - While a peer is disconnected, a brick is offline, entries wait to be healed, a task is in progress, or snapshots
     exist, no bricks are added. TLS is not toggled on a started volume, sharding not on one that may hold data.
 author: personal.cluster maintainers (@personal-cluster)
-extends_documentation_fragment: personal.cluster.engine
+extends_documentation_fragment: [personal.cluster.engine, personal.cluster.glusterd]
 options:
   volumes:
     description: The volumes.
@@ -81,19 +81,6 @@ options:
     description: Seconds to wait for another transaction of the pool to finish.
     type: int
     default: 120
-  local_host:
-    description:
-      - The host among the bricks that means the glusterd that is asked. Found by address when not given; needed only
-        with several glusterds on one machine.
-    type: str
-    default: ""
-  glusterd_sock:
-    description: Socket of the glusterd to ask, when it is not the usual one.
-    type: path
-  glusterd_workdir:
-    description: Working directory of glusterd, where the option groups are.
-    type: path
-    default: /var/lib/glusterd
 """
 
 EXAMPLES = r"""

@@ -16,7 +16,7 @@ description:
     The rest is returned as RV(pending) and holds after its next start. A guest is never restarted unasked.
   - Missing raw images are created sparse, for libvirt's QEMU user. An existing image is never overwritten or shrunk.
 author: personal.cluster maintainers (@personal-cluster)
-extends_documentation_fragment: personal.cluster.engine
+extends_documentation_fragment: [personal.cluster.engine, personal.cluster.libvirt]
 options:
   cluster:
     description: Name of the cluster, from which UUIDs and MAC addresses are derived.
@@ -173,10 +173,6 @@ options:
       - Guests that other nodes have, with the node's name. A guest listed here is refused, and cannot start twice.
     type: dict
     default: {}
-  uri:
-    description: Libvirt connection.
-    type: str
-    default: qemu:///system
 """
 
 EXAMPLES = r"""
@@ -216,6 +212,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.connection import OPTIONS
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.domains import Domains
 
 DISK: dict[str, Any] = {
@@ -283,7 +280,7 @@ def main() -> None:
             "cluster": {"type": "str", "required": True},
             "domains": {"type": "list", "elements": "dict", "required": True, "options": DOMAIN},
             "elsewhere": {"type": "dict", "default": {}},
-            "uri": {"type": "str", "default": "qemu:///system"},
+            **OPTIONS,
         },
         supports_check_mode=True,
     )

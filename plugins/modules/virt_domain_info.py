@@ -13,12 +13,7 @@ description:
   - Returns every domain that libvirt knows on the node. Changes nothing.
   - In check mode a node on which libvirt was never used has no guests; otherwise that is an error.
 author: personal.cluster maintainers (@personal-cluster)
-extends_documentation_fragment: personal.cluster.engine
-options:
-  uri:
-    description: Libvirt connection.
-    type: str
-    default: qemu:///system
+extends_documentation_fragment: [personal.cluster.engine, personal.cluster.libvirt]
 """
 
 EXAMPLES = r"""
@@ -40,14 +35,12 @@ domains:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt import reading
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt import connection, reading
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={"uri": {"type": "str", "default": "qemu:///system"}}, supports_check_mode=True
-    )
+    module = AnsibleModule(argument_spec=connection.OPTIONS, supports_check_mode=True)
     _engine.report(module, lambda: reading.info(module.params["uri"], module.check_mode))
 
 

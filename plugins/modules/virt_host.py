@@ -14,7 +14,7 @@ description:
     All of them are active and start with libvirtd.
   - A new VLAN is added to a running network without touching its guests. Portgroups that are not declared stay.
 author: personal.cluster maintainers (@personal-cluster)
-extends_documentation_fragment: personal.cluster.engine
+extends_documentation_fragment: [personal.cluster.engine, personal.cluster.libvirt]
 options:
   cluster:
     description: Name of the cluster, from which the UUIDs are derived, the same on every node.
@@ -65,10 +65,6 @@ options:
       mount:
         description: A mount point that must be mounted before the pool is made, so that no image lands below it.
         type: path
-  uri:
-    description: Libvirt connection.
-    type: str
-    default: qemu:///system
 """
 
 EXAMPLES = r"""
@@ -107,6 +103,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.connection import OPTIONS
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.networks import Hosting
 
 NETWORK: dict[str, Any] = {
@@ -133,7 +130,7 @@ def main() -> None:
             "cluster": {"type": "str", "required": True},
             "networks": {"type": "list", "elements": "dict", "default": [], "options": NETWORK},
             "pools": {"type": "list", "elements": "dict", "default": [], "options": POOL},
-            "uri": {"type": "str", "default": "qemu:///system"},
+            **OPTIONS,
         },
         supports_check_mode=True,
     )

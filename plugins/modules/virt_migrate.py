@@ -15,7 +15,7 @@ description:
   - The guest's definition and its autostart mark move with it, so that it is defined on exactly one node.
   - Memory is sent over TLS to O(address). When it fails or takes longer than O(timeout), the guest stays where it was.
 author: personal.cluster maintainers (@personal-cluster)
-extends_documentation_fragment: personal.cluster.engine
+extends_documentation_fragment: [personal.cluster.engine, personal.cluster.libvirt]
 options:
   name:
     description: Name of the guest.
@@ -38,10 +38,6 @@ options:
     description: Seconds after which the migration is given up.
     type: int
     default: 600
-  uri:
-    description: Libvirt connection of this node.
-    type: str
-    default: qemu:///system
 """
 
 EXAMPLES = r"""
@@ -70,6 +66,7 @@ there:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.connection import OPTIONS
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.migration import Migration
 
 
@@ -82,7 +79,7 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "shared": {"type": "list", "elements": "path", "default": ["/srv/gv0"]},
             "timeout": {"type": "int", "default": 600},
-            "uri": {"type": "str", "default": "qemu:///system"},
+            **OPTIONS,
         },
         supports_check_mode=True,
     )

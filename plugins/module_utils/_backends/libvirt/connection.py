@@ -9,6 +9,8 @@ from typing import Any
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 
 SYSTEM_URI = "qemu:///system"
+# The argument specification of the doc fragment libvirt.
+OPTIONS: dict[str, Any] = {"uri": {"type": "str", "default": SYSTEM_URI}}
 # The network that Debian's package brings says nothing about use.
 USED_MARKS = ("/etc/libvirt/qemu/*.xml", "/etc/libvirt/storage/*.xml", "/var/lib/libvirt/qemu/save/*.save")
 

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a module documents is what it takes: documentation and argument specification are written apart."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+
+PLUGINS = "ansible_collections.personal.cluster.plugins"
+MODULES = sorted(file.stem for file in (Path(__file__).resolve().parents[2] / "plugins/modules").glob("*.py"))
+FIELDS = ("type", "elements", "choices", "default")
+
+
+class Taken(Exception):
+    """Carries the argument specification out of a module's main()."""
+
+
+def documented(name: str) -> dict[str, Any]:
+    """Return the documented options of a module, those of its fragments included."""
+    said = yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)
+    fragments = said.get("extends_documentation_fragment", [])
+    options: dict[str, Any] = {}
+    for fragment in [fragments] if isinstance(fragments, str) else fragments:
+        module = importlib.import_module(f"{PLUGINS}.doc_fragments.{fragment.split('.')[-1]}")
+        options |= yaml.safe_load(module.ModuleDocFragment.DOCUMENTATION).get("options", {})
+    options |= said.get("options", {})
+    return options
+
+
+def comparable(options: dict[str, Any], below: str) -> dict[str, Any]:
+    """Return options as far as documentation and specification both tell it."""
+    return {
+        name: {
+            **{field: item[field] for field in FIELDS if field in item},
+            "required": item.get("required", False),
+            "below": comparable(item.get(below, {}), below),
+        }
+        for name, item in options.items()
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_documented_options_are_those_that_are_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(_module: AnsibleModule, argument_spec: dict[str, Any], **_more: Any) -> None:
+        raise Taken(argument_spec)
+
+    monkeypatch.setattr(AnsibleModule, "__init__", take)
+    with pytest.raises(Taken) as taken:
+        importlib.import_module(f"{PLUGINS}.modules.{name}").main()
+    assert comparable(documented(name), "suboptions") == comparable(taken.value.args[0], "options")
