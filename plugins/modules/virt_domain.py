@@ -53,7 +53,9 @@ options:
         description: Number of virtual processors. Needed for a new guest.
         type: int
       cpu:
-        description: V(host-passthrough), V(host-model), V(maximum) or the name of a CPU model.
+        description:
+          - V(host-passthrough), V(host-model), V(maximum) or the name of a CPU model. New guests under KVM get
+            V(host-model); where the processors of the nodes differ, name a model that all of them have.
         type: str
       machine:
         description: Machine type; the aliases V(q35) and V(pc) match their versioned forms. New guests get V(q35).

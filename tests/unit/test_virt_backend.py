@@ -25,6 +25,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt
     Kept,
     pool_xml,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.patching import blank_domain, patch
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import Domain, Node, Pool
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
@@ -187,6 +188,18 @@ def test_a_new_guest_is_predicted_as_it_will_be(xml: str) -> None:
     host = Domains([{**G1, "state": "running"}], "lab", {}, "test:///")
     real = node(xml, live=xml)
     assert host.view(planned.predicted) == host.view(real)
+
+
+@pytest.mark.parametrize(
+    ("declared", "mode"),
+    [({"domain_type": "kvm"}, "host-model"), ({"domain_type": "kvm", "cpu": "EPYC"}, "custom"), ({}, None)],
+)
+def test_a_new_guest_under_kvm_sees_what_its_node_can(declared: dict[str, Any], mode: str | None) -> None:
+    guest = guest_from({**G1, **declared}, "lab", {"gv0": "/srv/gv0/images"})
+    root = blank_domain(guest)
+    patch(root, guest)
+    cpu = root.find("cpu")
+    assert (None if cpu is None else cpu.get("mode")) == mode
 
 
 def test_a_fresh_node_is_planned_from_nothing() -> None:

@@ -59,6 +59,9 @@ def blank_domain(guest: Guest) -> ET.Element:
         # A blank disk boots nothing: the disc is next, and installs the guest.
         for device in ("hd", "cdrom"):
             ET.SubElement(child(root, "os"), "boot", dev=device)
+    if root.get("type") == "kvm":
+        # QEMU's own default lacks what current distributions require of a processor.
+        ET.SubElement(root, "cpu", mode="host-model")
     if guest.graphics == "none":
         # A guest without a screen has no use for USB either: fewer devices, a faster boot.
         child(root, "devices").append(ET.Element("controller", type="usb", model="none"))
