@@ -43,12 +43,43 @@ def test_a_running_enabled_unit_needs_nothing(release: str) -> None:
 
 def test_a_disabled_stopped_unit_is_enabled_then_started() -> None:
     wanted = {"enabled": True, "state": "started"}
-    assert sentences("trixie", {}, wanted, {}) == ["enable glusterd.service", "start glusterd.service"]
+    reload = "reload systemd's unit files"
+    assert sentences("trixie", {}, wanted, {}) == ["enable glusterd.service", reload, "start glusterd.service"]
+
+
+def test_systemd_reads_its_files_once_however_many_units_are_enabled() -> None:
+    """Run the plan: the real runner's argv, one for all units, without SysV links and without a reload of its own."""
+    calls: list[tuple[list[str], Any]] = []
+    text = (RECORDED / "trixie.txt").read_text()
+
+    def run(argv: Sequence[str], **options: Any) -> Completed:
+        calls.append((list(argv), options.get("env")))
+        return Completed(0, text, "")
+
+    wanted = {"enabled": True, "state": "started"}
+    resource = Units(units({"enabled": False}, wanted, wanted), run, 10)
+    plan = resource.plan(resource.read())
+    for step in plan.steps:
+        step.apply()
+    native = {"SYSTEMCTL_SKIP_SYSV": "1"}
+    assert calls[1:] == [
+        (["systemctl", "--no-reload", "enable", "--", "glusterd.service", "nonexistent.service"], native),
+        (["systemctl", "--no-reload", "disable", "--", "ssh.service"], native),
+        (["systemctl", "daemon-reload"], native),
+        (["systemctl", "start", "--", "glusterd.service"], native),
+        (["systemctl", "start", "--", "nonexistent.service"], native),
+    ]
 
 
 def test_masking_comes_last_and_stopping_before_it() -> None:
     wanted = {"masked": True, "state": "stopped", "enabled": False}
-    assert sentences("trixie", wanted, {}, {}) == ["disable ssh.service", "stop ssh.service", "mask ssh.service"]
+    assert sentences("trixie", wanted, {}, {}) == [
+        "disable ssh.service",
+        "reload systemd's unit files",
+        "stop ssh.service",
+        "mask ssh.service",
+        "reload systemd's unit files",
+    ]
 
 
 def test_a_unit_older_than_its_configuration_is_restarted(tmp_path: Path) -> None:

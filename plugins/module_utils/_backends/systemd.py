@@ -22,6 +22,11 @@ PROPERTIES = (
     "NeedDaemonReload",
     "InactiveExitTimestampMonotonic",
 )
+# Each of them would make systemd read all units again, which takes many seconds on a slow node: once is enough.
+# Masking comes last, after the unit was stopped.
+ON_FILES = ("unmask", "enable", "disable")
+# Debian's systemctl also calls update-rc.d, which reloads twice more, for the sake of an init that is not running.
+NATIVE = {"SYSTEMCTL_SKIP_SYSV": "1"}
 RUNS = ("active", "activating", "reloading", "refreshing")
 
 
@@ -96,26 +101,31 @@ class Units:
         return State({item["name"]: Unit(False, False, False, False) for item in self._items})
 
     def plan(self, state: State) -> Plan[State]:
-        """Reload, unmask, enable, then start, restart or stop each unit in order."""
+        """Change what is enabled, all units at once; let systemd read that; then start, restart and stop in order."""
         plan: Plan[State] = Plan(state)
-        units = dict(state.units)
-        if state.reload:
-            plan.steps.append(Step("reload systemd's unit files", partial(self._systemctl, "daemon-reload")))
-        for item in self._items:
-            name = item["name"]
-            units[name] = self._plan_unit(plan, item, units[name])
-        plan.predicted = State(units)
+        wanted = [(item, state.units[item["name"]]) for item in self._items]
+        files = [self._on_files(verb, _named(wanted, verb)) for verb in ON_FILES if _named(wanted, verb)]
+        plan.steps += files
+        reload = Step("reload systemd's unit files", partial(self._systemctl, "daemon-reload"))
+        if files or state.reload:
+            plan.steps.append(reload)
+        plan.steps += [
+            Step(f"{verb} {item['name']}", partial(self._systemctl, verb, item["name"]))
+            for item, unit in wanted
+            for verb in _running_verbs(item, unit)
+        ]
+        if last := _named(wanted, "mask"):
+            plan.steps += [self._on_files("mask", last), reload]
+        plan.predicted = State({item["name"]: _after(item, unit) for item, unit in wanted})
         return plan
 
-    def _plan_unit(self, plan: Plan[State], item: Mapping[str, Any], unit: Unit) -> Unit:
-        for verb, changed in _verbs(item, unit):
-            plan.steps.append(Step(f"{verb} {item['name']}", partial(self._systemctl, verb, item["name"])))
-            unit = changed
-        return unit
+    def _on_files(self, verb: str, names: list[str]) -> Step:
+        return Step(f"{verb} {', '.join(names)}", partial(self._systemctl, verb, *names, options=("--no-reload",)))
 
-    def _systemctl(self, verb: str, *names: str) -> None:
+    def _systemctl(self, verb: str, *names: str, options: tuple[str, ...] = ()) -> None:
+        argv = ["systemctl", *options, verb, *(("--", *names) if names else ())]
         try:
-            self._run(["systemctl", verb, "--", *names] if names else ["systemctl", verb], timeout=self._timeout)
+            self._run(argv, timeout=self._timeout, env=NATIVE)
         except CommandFailed as error:
             journal = ["journalctl", "--no-pager", "-n", "15", "-o", "cat", *(f"--unit={name}" for name in names)]
             raise ClusterError(f"{error}; the journal ends: {self._run(journal, ok=None).stdout.strip()}") from error
@@ -130,30 +140,39 @@ class Units:
         }
 
 
-def _verbs(item: Mapping[str, Any], unit: Unit) -> list[tuple[str, Unit]]:
-    """Return the systemctl verbs that a unit needs, each with the unit after it."""
-    verbs: list[tuple[str, Unit]] = []
+def _on_files(item: Mapping[str, Any], unit: Unit) -> list[str]:
+    """Return the verbs that a unit needs and that change links below /etc/systemd alone."""
+    needed = {
+        "unmask": item["masked"] is False and unit.masked,
+        "enable": item["enabled"] is True and not unit.enabled,
+        "disable": item["enabled"] is False and unit.enabled,
+        "mask": item["masked"] is True and not unit.masked,
+    }
+    return [verb for verb, needs in needed.items() if needs]
 
-    def need(verb: str, **change: bool) -> None:
-        nonlocal unit
-        unit = replace(unit, **change)
-        verbs.append((verb, unit))
 
-    if item["masked"] is False and unit.masked:
-        need("unmask", masked=False)
-    if item["enabled"] is True and not unit.enabled:
-        need("enable", enabled=True, loaded=True)
-    if item["enabled"] is False and unit.enabled:
-        need("disable", enabled=False)
-    if item["state"] == "started" and not unit.active:
-        need("start", active=True)
-    elif item["state"] == "started" and unit.stale:
-        need("restart", stale=False)
-    if item["state"] == "stopped" and unit.active:
-        need("stop", active=False)
-    if item["masked"] is True and not unit.masked:
-        need("mask", masked=True)
-    return verbs
+def _named(wanted: list[tuple[dict[str, Any], Unit]], verb: str) -> list[str]:
+    return [item["name"] for item, unit in wanted if verb in _on_files(item, unit)]
+
+
+def _running_verbs(item: Mapping[str, Any], unit: Unit) -> list[str]:
+    if item["state"] == "started":
+        return ["start"] if not unit.active else ["restart"] if unit.stale else []
+    return ["stop"] if item["state"] == "stopped" and unit.active else []
+
+
+def _after(item: Mapping[str, Any], unit: Unit) -> Unit:
+    """Return the unit as it will be."""
+    verbs = _on_files(item, unit)
+    running = _running_verbs(item, unit)
+    return replace(
+        unit,
+        loaded=unit.loaded or "enable" in verbs,
+        enabled="enable" in verbs or (unit.enabled and "disable" not in verbs),
+        masked="mask" in verbs or (unit.masked and "unmask" not in verbs),
+        active="start" in running or (unit.active and "stop" not in running),
+        stale=unit.stale and "restart" not in running,
+    )
 
 
 def _blocks(text: str) -> list[dict[str, str]]:
