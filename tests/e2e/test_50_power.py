@@ -75,7 +75,7 @@ def test_one_node_loses_power_and_then_cannot_reach_tang(lab: Lab) -> None:
     assert lab.ok("node2", f"echo locked-out > {PROBE}", 60), "the other two stopped serving"
 
     lab.link("tang1", "br0", up=True)
-    wait_until("node3 unlocks its disks", partial(unlocked, lab, "node3"), 300)
+    wait_until("node3 unlocks its disks", partial(unlocked, lab, "node3"), 600)
     wait_until("node3 mounts everything", partial(mounted, lab, "node3"), 420)
     wait_until("all six bricks online", lambda: bricks_online(lab, "node1") == 6, 420)
     wait_until("healed to zero", lambda: pending_heals(lab, "node1") == 0, 600)
@@ -92,7 +92,7 @@ def test_everybody_loses_power_at_once(lab: Lab) -> None:
     lab.power_on(*everyone())
     lab.wait_for_ssh(*everyone())
     for node in NODES:
-        wait_until(f"{node} unlocks its disks", partial(unlocked, lab, node), 400)
+        wait_until(f"{node} unlocks its disks", partial(unlocked, lab, node), 600)
         wait_until(f"{node} mounts everything", partial(mounted, lab, node), 600)
     wait_until("all six bricks online", lambda: bricks_online(lab, "node1") == 6, 300)
     assert lab.out("node2", f"cat {PROBE}") == "durable"

@@ -1,14 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start the brick processes of a filesystem that has been mounted, however late.
+"""Start the brick processes of a filesystem that has been mounted, however late, and see them healed.
 
 A disk that unlocks after glusterd has started leaves its bricks offline. ``volume start force`` starts
 them, but it must run only while the filesystem is really there: else the brick would be an empty directory.
 
+A file that was created a moment before a power cut can be missing on the brick that lost power, and nothing says so to
+the self-heal daemon: it waits for ever to heal what is not there. A look at its name makes the file appear.
+
 usage: brick-join MOUNTPOINT [SECONDS]
 
 Ends with 0 when every brick below MOUNTPOINT runs, when there is none, or when nothing is mounted there;
-with 1 after SECONDS (600), so that systemd tries again.
+with 1 after SECONDS (600), so that systemd tries again. What heals longer than 15 minutes is left to the daemon.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ CLI_LIMIT = 180
 # glusterd starts the bricks itself when all is well; that costs less than asking it.
 GRACE = 30.0
 POLL = 5.0
+HEAL_POLL = 30.0
+HEAL_LIMIT = 900.0
 
 
 class GlusterError(Exception):
@@ -94,13 +99,17 @@ def running_bricks() -> set[str]:
     return found
 
 
-def join(mountpoint: str) -> bool:
-    """Start the bricks that are missing; return whether all of them run now."""
+def wanted_bricks(mountpoint: str) -> dict[str, list[str]]:
+    """Return the brick paths of this host below ``mountpoint``, by started volume."""
     with open(GLUSTERD_INFO, encoding="utf-8") as stream:
         uuid = own_uuid(stream.read())
-    wanted = bricks_below(ask("volume", "info"), uuid, mountpoint)
+    return bricks_below(ask("volume", "info"), uuid, mountpoint)
+
+
+def join(mountpoint: str) -> bool:
+    """Start the bricks that are missing; return whether all of them run now."""
     complete = True
-    for volume, paths in wanted.items():
+    for volume, paths in wanted_bricks(mountpoint).items():
         missing = set(paths) - running_bricks()
         if not missing:
             continue
@@ -122,8 +131,54 @@ def settled(mountpoint: str) -> bool:
     return False
 
 
+def waiting(info: ET.Element) -> tuple[bool, set[str]]:
+    """Return whether anything waits to be healed or is unknown, and the names that wait, from ``heal V info``."""
+    bricks = info.findall("healInfo/bricks/brick")
+    healed = bool(bricks) and all(brick.findtext("numberOfEntries") == "0" for brick in bricks)
+    names = {file.text or "" for brick in bricks for file in brick.iterfind("file")}
+    return not healed, {name for name in names if name.startswith("/")}
+
+
+def mountpoint_of(volume: str, mounts: str) -> str:
+    """Return where this host mounts ``volume``, from the text of /proc/self/mounts; empty when nowhere."""
+    for line in mounts.splitlines():
+        source, place, kind = line.split()[:3]
+        if kind == "fuse.glusterfs" and source.rpartition(":")[2].lstrip("/") == volume:
+            return place
+    return ""
+
+
+def look_at(volume: str, names: set[str]) -> None:
+    """Look at files by name through the mounted volume."""
+    with open("/proc/self/mounts", encoding="utf-8") as stream:
+        top = mountpoint_of(volume, stream.read())
+    for name in sorted(names) if top else ():
+        say(f"{volume}: {name} still waits to be healed; looking at it by its name")
+        # In a process of its own: a volume that lost its quorum would keep us waiting.
+        subprocess.run(
+            ["stat", "--", top + name], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+        )
+
+
+def see_healed(volume: str, limit: float = HEAL_LIMIT) -> None:
+    """Wait until nothing of ``volume`` waits to be healed; look at what does not move."""
+    deadline = time.monotonic() + limit
+    before: set[str] = set()
+    while time.monotonic() < deadline:
+        time.sleep(HEAL_POLL)
+        try:
+            unhealed, names = waiting(ask("volume", "heal", volume, "info"))
+            if not unhealed:
+                return
+            look_at(volume, names & before)
+            before = names
+        except (GlusterError, OSError, subprocess.TimeoutExpired) as error:
+            say(str(error))
+    say(f"{volume}: not healed yet; gluster volume heal {volume} info tells more")
+
+
 def main(mountpoint: str, limit: float) -> int:
-    """Try until ``limit`` seconds are over; return the exit code."""
+    """Try until ``limit`` seconds are over, then see the volumes healed; return the exit code."""
     if not os.path.ismount(mountpoint) or not os.path.exists(GLUSTERD_INFO):
         say(f"{mountpoint} is not mounted, or glusterd was never used: nothing to start")
         return 0
@@ -133,6 +188,8 @@ def main(mountpoint: str, limit: float) -> int:
         try:
             if join(mountpoint):
                 say(f"the bricks below {mountpoint} run")
+                for volume in wanted_bricks(mountpoint):
+                    see_healed(volume)
                 return 0
         except (GlusterError, OSError) as error:
             say(str(error))

@@ -35,14 +35,24 @@ def _spawn(argv: list[str], pid_file: Path, log: Path) -> None:
     pid_file.write_text(str(process.pid))
 
 
+def _gone(pid: int) -> bool:
+    """Tell whether a process has closed all its files: its command line vanishes earlier, its ports still taken."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state in "ZX" and len(os.listdir(f"/proc/{pid}/task")) <= 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def _end(pid_file: Path, sign: signal.Signals, limit: float = 20.0) -> None:
     pid = _pid(pid_file)
     if pid is not None:
         os.kill(pid, sign)
         deadline = time.monotonic() + limit
-        while _pid(pid_file) is not None:
+        while not _gone(pid):
             if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
             time.sleep(0.1)
