@@ -10,8 +10,8 @@ module: systemd_units
 short_description: Enable, start and restart all systemd units of a layer in one execution
 version_added: 0.1.0
 description:
-  - Declares which units are enabled and running. What is enabled is changed for all units at once, and systemd reads its
-    unit files once after that. Native units only; links for another init are left alone.
+  - Declares which units are enabled and running. What is enabled is changed for all units at once, and systemd reads
+    its unit files once after that. Native units only; links for another init are left alone.
   - A unit whose configuration is newer than its start is restarted when O(units[].restart_after) lists the files, so
     that a run that was killed between writing a file and restarting its unit converges on the next run.
     Handlers cannot do that.
