@@ -337,9 +337,9 @@ def kvm_present(host: Host, settings: Data) -> Iterator[Finding]:
     if settings["kvm"] and not host.node["kvm"]:
         yield Finding(
             host.name,
-            "preflight_kvm",
+            "cluster_domain_type",
             "there is no /dev/kvm",
-            "switch on VT-x or AMD-V (SVM) in the firmware setup; emulated guests need preflight_kvm: false",
+            "switch on VT-x or AMD-V (SVM) in the firmware setup; emulated guests need cluster_domain_type: qemu",
         )
 
 

@@ -293,7 +293,7 @@ def test_no_virtualisation_where_it_is_asked_for(looked: Looked, settings: Setti
     looked["node1"]["node"]["kvm"] = False
     assert judge(looked, settings) == []
     settings["kvm"] = True
-    assert only(looked, settings).variable == "preflight_kvm"
+    assert only(looked, settings).variable == "cluster_domain_type"
 
 
 @pytest.mark.parametrize(("low", "high", "side"), [(61.2, 62.0, "ahead of"), (-62.0, -61.2, "behind")])
