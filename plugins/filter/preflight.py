@@ -278,7 +278,8 @@ def reachable(host: Host, settings: Data) -> Iterator[Finding]:
             host.name,
             "ansible_host",
             host.problem,
-            f"make `ansible -b -m ansible.builtin.ping {host.name}` work first: address, ssh key, sudo, python3",
+            "make it answer first: address, ssh key, sudo, python3; the test is "
+            f"`ansible -i YOUR-INVENTORY -b -m ansible.builtin.ping {host.name}`",
         )
 
 
