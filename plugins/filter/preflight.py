@@ -20,6 +20,7 @@ PLACEHOLDER = re.compile(
 )
 SECRET_LENGTH = 12
 CLUSTER = "cluster"
+TRUNK = "trunk"
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,10 @@ class Host:
         ]
 
     @property
-    def nics(self) -> dict[str, list[str]]:
-        """By bridge the declared network cards, lower case; one card or a list of them."""
+    def nics(self) -> dict[str, str]:
+        """By bridge the declared network card, lower case; empty where it is no name or address."""
         declared: Data = self.declared.get("nics") or {}
-        return {
-            bridge: [str(nic).lower() for nic in (cards if isinstance(cards, list) else [cards])]
-            for bridge, cards in declared.items()
-        }
+        return {bridge: nic.lower() if isinstance(nic, str) else "" for bridge, nic in declared.items()}
 
 
 @dataclass(frozen=True)
@@ -216,15 +214,18 @@ def nics_declared(site: Site) -> Iterator[Finding]:
     """Every node names a card for each bridge that is asked for, and no card twice."""
     for host in site.nodes:
         for bridge in site.settings["bridges"]:
-            if not any(host.nics.get(bridge, [])):
+            if not host.nics.get(bridge):
+                several = isinstance((host.declared.get("nics") or {}).get(bridge), list)
                 yield Finding(
                     host.name,
                     f"cluster_nics.{bridge}",
-                    "no network card is declared",
+                    "a list is declared, and a bridge takes one network card"
+                    if several
+                    else "no network card is declared",
                     "name the card that is plugged into this bridge's switch, by MAC address or name",
                 )
-        for nic, times in Counter(nic for cards in host.nics.values() for nic in cards).items():
-            if times > 1:
+        for nic, times in Counter(host.nics.values()).items():
+            if nic and times > 1:
                 yield Finding(
                     host.name, "cluster_nics", f"{nic} is named {times} times", "each card belongs to one bridge"
                 )
@@ -238,6 +239,13 @@ def vlans_valid(site: Site) -> Iterator[Finding]:
         if not isinstance(tag, int) or not 1 <= tag <= 4094:
             yield Finding(
                 CLUSTER, f"cluster_vlans[{index}].tag", f"{tag} is no VLAN tag", "use a number from 1 to 4094"
+            )
+        if vlan.get("name") == TRUNK:
+            yield Finding(
+                CLUSTER,
+                f"cluster_vlans[{index}].name",
+                f"{TRUNK} is the portgroup that carries all VLANs",
+                "choose another name",
             )
     for key in ("name", "tag"):
         for value, times in Counter(str(vlan.get(key)) for vlan in vlans).items():
@@ -438,27 +446,26 @@ def nics_present(host: Host, settings: Data) -> Iterator[Finding]:
     """Each declared network card exists, and no two declarations mean the same one."""
     physical = {name: about["mac"] for name, about in host.node["interfaces"].items() if about["physical"]}
     users: dict[str, str] = {}
-    for bridge, cards in host.nics.items():
-        for card in filter(None, cards):
-            names = [name for name, mac in physical.items() if card in (name.lower(), mac)]
-            if not names:
-                kind = "MAC address" if MAC.fullmatch(card) else "name"
-                there = ", ".join(f"{name} {mac}" for name, mac in sorted(physical.items()))
+    for bridge, card in ((bridge, card) for bridge, card in host.nics.items() if card):
+        names = [name for name, mac in physical.items() if card in (name.lower(), mac)]
+        if not names:
+            kind = "MAC address" if MAC.fullmatch(card) else "name"
+            there = ", ".join(f"{name} {mac}" for name, mac in sorted(physical.items()))
+            yield Finding(
+                host.name,
+                f"cluster_nics.{bridge}",
+                f"no network card has the {kind} {card}",
+                f"the cards of this host are: {there or 'none'}",
+            )
+        for name in names:
+            first = users.setdefault(name, bridge)
+            if first != bridge:
                 yield Finding(
                     host.name,
                     f"cluster_nics.{bridge}",
-                    f"no network card has the {kind} {card}",
-                    f"the cards of this host are: {there or 'none'}",
+                    f"{card} is {name}, which {first} has already",
+                    "each bridge needs a card of its own",
                 )
-            for name in names:
-                first = users.setdefault(name, bridge)
-                if first != bridge:
-                    yield Finding(
-                        host.name,
-                        f"cluster_nics.{bridge}",
-                        f"{card} is {name}, which {first} has already",
-                        "each bridge needs a card of its own",
-                    )
 
 
 # What only all hosts together show

@@ -208,6 +208,11 @@ def test_invalid_vlan_tag(looked: Looked, settings: Settings, tag: Any) -> None:
     assert only(looked, settings).variable == "cluster_vlans[0].tag"
 
 
+def test_a_vlan_cannot_take_the_name_of_the_portgroup_of_all(looked: Looked, settings: Settings) -> None:
+    settings["vlans"][0]["name"] = "trunk"
+    assert only(looked, settings).variable == "cluster_vlans[0].name"
+
+
 @pytest.mark.parametrize("key", ["name", "tag"])
 def test_vlan_declared_twice(looked: Looked, settings: Settings, key: str) -> None:
     settings["vlans"][1][key] = settings["vlans"][0][key]
@@ -443,11 +448,12 @@ def test_same_network_card_by_name_and_by_address(looked: Looked, settings: Sett
     assert "enp0s4, which br0 has already" in finding.found
 
 
-def test_same_network_card_in_one_bond(looked: Looked, settings: Settings) -> None:
+def test_a_bridge_takes_one_network_card(looked: Looked, settings: Settings) -> None:
     nics = looked["node1"]["declared"]["nics"]
     nics["br0"] = [nics["br0"], nics.pop("wan0")]
     settings["bridges"] = ["br0", "vlans"]
-    assert judge(looked, settings) == []
+    finding = only(looked, settings)
+    assert finding.variable == "cluster_nics.br0" and "a list" in finding.found
 
 
 # Tang
