@@ -6,7 +6,8 @@ A disk that unlocks after glusterd has started leaves its bricks offline. ``volu
 them, but it must run only while the filesystem is really there: else the brick would be an empty directory.
 
 A file that was created a moment before a power cut can be missing on the brick that lost power, and nothing says so to
-the self-heal daemon: it waits for ever to heal what is not there. A look at its name makes the file appear.
+the self-heal daemon: it waits for ever to heal what is not there. A look at its name makes the file appear, empty, and
+the daemon fills it when it is told to look again.
 
 usage: brick-join MOUNTPOINT [SECONDS]
 
@@ -160,6 +161,23 @@ def look_at(volume: str, names: set[str]) -> None:
         )
 
 
+def heal(volume: str) -> None:
+    """Tell the self-heal daemon to look again now; by itself it does so every ten minutes."""
+    # Gluster answers this one in plain text, asked for XML or not.
+    argv = ["gluster", "--mode=script", "volume", "heal", volume]
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=CLI_LIMIT,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    if done.returncode:
+        say(f"{' '.join(argv)}: {(done.stderr or done.stdout).strip()}")
+
+
 def see_healed(volume: str, limit: float = HEAL_LIMIT) -> None:
     """Wait until nothing of ``volume`` waits to be healed; look at what does not move."""
     deadline = time.monotonic() + limit
@@ -170,7 +188,9 @@ def see_healed(volume: str, limit: float = HEAL_LIMIT) -> None:
             unhealed, names = waiting(ask("volume", "heal", volume, "info"))
             if not unhealed:
                 return
-            look_at(volume, names & before)
+            if stuck := names & before:
+                look_at(volume, stuck)
+                heal(volume)
             before = names
         except (GlusterError, OSError, subprocess.TimeoutExpired) as error:
             say(str(error))
