@@ -78,7 +78,7 @@ def test_one_node_loses_power_and_then_cannot_reach_tang(lab: Lab) -> None:
     wait_until("node3 unlocks its disks", partial(unlocked, lab, "node3"), 600)
     wait_until("node3 mounts everything", partial(mounted, lab, "node3"), 420)
     wait_until("all six bricks online", lambda: bricks_online(lab, "node1") == 6, 420)
-    wait_until("healed to zero", lambda: pending_heals(lab, "node1") == 0, 600)
+    wait_until("healed to zero", lambda: pending_heals(lab, "node1") == 0, 780)
     assert lab.out("node3", f"cat {PROBE}") == "locked-out"
     wait_until("the alert clears", lambda: not [a for a in firing(lab, "node1") if a[0] == "NodeDown"], 420)
 
