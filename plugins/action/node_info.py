@@ -21,7 +21,7 @@ def clock_offset(node_time: float, process_age: float, sent: float, received: fl
     return {"low": round(low, 3), "high": round(max(low, node_time - sent - process_age), 3)}
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible's classes carry no types
+class ActionModule(ActionBase):
     """Run the module on the host and complete its result."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

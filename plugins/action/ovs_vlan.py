@@ -77,7 +77,7 @@ def one_host_at_a_time(host: str) -> Iterator[None]:
         lock.truncate(0)
 
 
-class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core ships no types
+class ActionModule(ActionBase):
     """Run the module, and confirm what it changed."""
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:

@@ -73,9 +73,9 @@ class Host:
 
     @property
     def nics(self) -> dict[str, str]:
-        """By bridge the declared network card, lower case; empty where it is no name or address."""
+        """By bridge the declared network card, lower case; without bridges whose card is no name or address."""
         declared: Data = self.declared.get("nics") or {}
-        return {bridge: nic.lower() if isinstance(nic, str) else "" for bridge, nic in declared.items()}
+        return {bridge: nic.lower() for bridge, nic in declared.items() if nic and isinstance(nic, str)}
 
 
 @dataclass(frozen=True)
@@ -213,19 +213,19 @@ def volumes_alike(site: Site) -> Iterator[Finding]:
 def nics_declared(site: Site) -> Iterator[Finding]:
     """Every node names a card for each bridge that is asked for, and no card twice."""
     for host in site.nodes:
+        declared: Data = host.declared.get("nics") or {}
         for bridge in site.settings["bridges"]:
-            if not host.nics.get(bridge):
-                several = isinstance((host.declared.get("nics") or {}).get(bridge), list)
-                yield Finding(
-                    host.name,
-                    f"cluster_nics.{bridge}",
-                    "a list is declared, and a bridge takes one network card"
-                    if several
-                    else "no network card is declared",
-                    "name the card that is plugged into this bridge's switch, by MAC address or name",
-                )
+            if bridge in host.nics:
+                continue
+            several = isinstance(declared.get(bridge), list)
+            yield Finding(
+                host.name,
+                f"cluster_nics.{bridge}",
+                "a list is declared, and a bridge takes one card" if several else "no network card is declared",
+                "name the card that is plugged into this bridge's switch, by MAC address or name",
+            )
         for nic, times in Counter(host.nics.values()).items():
-            if nic and times > 1:
+            if times > 1:
                 yield Finding(
                     host.name, "cluster_nics", f"{nic} is named {times} times", "each card belongs to one bridge"
                 )
@@ -446,7 +446,7 @@ def nics_present(host: Host, settings: Data) -> Iterator[Finding]:
     """Each declared network card exists, and no two declarations mean the same one."""
     physical = {name: about["mac"] for name, about in host.node["interfaces"].items() if about["physical"]}
     users: dict[str, str] = {}
-    for bridge, card in ((bridge, card) for bridge, card in host.nics.items() if card):
+    for bridge, card in host.nics.items():
         names = [name for name, mac in physical.items() if card in (name.lower(), mac)]
         if not names:
             kind = "MAC address" if MAC.fullmatch(card) else "name"

@@ -117,7 +117,7 @@ def converge(resource: Resource[State], *, check: bool, done: list[str]) -> dict
     return result
 
 
-class SecretModule(AnsibleModule):  # type: ignore[misc]  # Ansible ships no types
+class SecretModule(AnsibleModule):
     """A module that takes secrets: its parameters stay out of the node's journal.
 
     Ansible logs every invocation there and masks a secret only where it reads the same in Python's notation; a line

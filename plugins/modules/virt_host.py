@@ -104,7 +104,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.connection import OPTIONS
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.networks import Hosting
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.hosting import Hosting
 
 NETWORK: dict[str, Any] = {
     "name": {"type": "str", "required": True},

@@ -114,7 +114,7 @@ def test_bricks_below_a_mountpoint_are_found_by_the_hosts_uuid() -> None:
     assert brick_join.own_uuid("UUID=1-2\noperating-version=110000\n") == "1-2"
 
 
-# What `volume heal V info --xml` says of one healed brick; recorded with three bricks below, two of them waiting.
+# What `volume heal V info --xml` says of a volume of one brick that has nothing to heal.
 HEALED = (
     "<cliOutput><healInfo><bricks><brick><name>node1:/b</name><status>Connected</status>"
     "<numberOfEntries>0</numberOfEntries></brick></bricks></healInfo><opRet>0</opRet></cliOutput>"
@@ -199,12 +199,31 @@ def test_a_name_that_a_power_cut_lost_is_looked_at_until_it_is_healed(
     assert done == [("gv0", names), "gv0", ("gv0", names), "gv0"]
 
 
+@pytest.mark.parametrize(("code", "problem"), [(0, ""), (1, "gluster volume heal gv0: Commit failed on node2")])
+def test_the_daemon_is_told_in_plain_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, problem: str
+) -> None:
+    heard, cli = tmp_path / "heard", tmp_path / "gluster"
+    cli.write_text(f'#!/bin/sh\necho "$@" > {heard}\necho Commit failed on node2 >&2\nexit {code}\n')
+    cli.chmod(0o755)
+    monkeypatch.setattr(brick_join, "CLI", (str(cli),))
+    try:
+        brick_join.heal("gv0")
+    except brick_join.GlusterError as error:
+        assert str(error) == problem
+    else:
+        assert not problem
+    assert heard.read_text() == "volume heal gv0\n"
+
+
 def test_a_brick_that_is_away_is_not_healed() -> None:
     answer = ET.parse(RECORDED / "11.1" / "heal_names.xml").getroot()
     for brick in answer.findall("healInfo/bricks/brick")[:2]:
         for file in brick.findall("file"):
             brick.remove(file)
-        brick.find("numberOfEntries").text = "0"  # type: ignore[union-attr]
+        count = brick.find("numberOfEntries")
+        assert count is not None
+        count.text = "0"
     assert brick_join.waiting(answer) == (True, set())
     assert brick_join.waiting(ET.fromstring(HEALED)) == (False, set())
 

@@ -12,18 +12,18 @@ import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.actions import nic_problems
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.declared import guest_from
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.domains import Domains
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.hosting import (
+    Host,
+    Hosting,
+    Kept,
+    pool_xml,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.migration import Journey, Migration
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.names import (
     guest_uuid,
     nic_mac,
     parse_size,
     show_size,
-)
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.networks import (
-    Host,
-    Hosting,
-    Kept,
-    pool_xml,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.patching import blank_domain, patch
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import Domain, Node, Pool

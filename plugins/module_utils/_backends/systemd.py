@@ -24,7 +24,7 @@ PROPERTIES = (
 )
 # Each of them would make systemd read all units again, which takes many seconds on a slow node: once is enough.
 # Masking comes last, after the unit was stopped.
-ON_FILES = ("unmask", "enable", "disable")
+FILE_VERBS = ("unmask", "enable", "disable")
 # Debian's systemctl also calls update-rc.d, which reloads twice more, for the sake of an init that is not running.
 NATIVE = {"SYSTEMCTL_SKIP_SYSV": "1"}
 RUNS = ("active", "activating", "reloading", "refreshing")
@@ -104,7 +104,7 @@ class Units:
         """Change what is enabled, all units at once; let systemd read that; then start, restart and stop in order."""
         plan: Plan[State] = Plan(state)
         wanted = [(item, state.units[item["name"]]) for item in self._items]
-        files = [self._on_files(verb, _named(wanted, verb)) for verb in ON_FILES if _named(wanted, verb)]
+        files = [self._change_files(verb, names) for verb in FILE_VERBS if (names := _named(wanted, verb))]
         plan.steps += files
         reload = Step("reload systemd's unit files", partial(self._systemctl, "daemon-reload"))
         if files or state.reload:
@@ -115,11 +115,11 @@ class Units:
             for verb in _running_verbs(item, unit)
         ]
         if last := _named(wanted, "mask"):
-            plan.steps += [self._on_files("mask", last), reload]
+            plan.steps += [self._change_files("mask", last), reload]
         plan.predicted = State({item["name"]: _after(item, unit) for item, unit in wanted})
         return plan
 
-    def _on_files(self, verb: str, names: list[str]) -> Step:
+    def _change_files(self, verb: str, names: list[str]) -> Step:
         return Step(f"{verb} {', '.join(names)}", partial(self._systemctl, verb, *names, options=("--no-reload",)))
 
     def _systemctl(self, verb: str, *names: str, options: tuple[str, ...] = ()) -> None:
@@ -140,7 +140,7 @@ class Units:
         }
 
 
-def _on_files(item: Mapping[str, Any], unit: Unit) -> list[str]:
+def _file_verbs(item: Mapping[str, Any], unit: Unit) -> list[str]:
     """Return the verbs that a unit needs and that change links below /etc/systemd alone."""
     needed = {
         "unmask": item["masked"] is False and unit.masked,
@@ -152,7 +152,7 @@ def _on_files(item: Mapping[str, Any], unit: Unit) -> list[str]:
 
 
 def _named(wanted: list[tuple[dict[str, Any], Unit]], verb: str) -> list[str]:
-    return [item["name"] for item, unit in wanted if verb in _on_files(item, unit)]
+    return [item["name"] for item, unit in wanted if verb in _file_verbs(item, unit)]
 
 
 def _running_verbs(item: Mapping[str, Any], unit: Unit) -> list[str]:
@@ -163,7 +163,7 @@ def _running_verbs(item: Mapping[str, Any], unit: Unit) -> list[str]:
 
 def _after(item: Mapping[str, Any], unit: Unit) -> Unit:
     """Return the unit as it will be."""
-    verbs = _on_files(item, unit)
+    verbs = _file_verbs(item, unit)
     running = _running_verbs(item, unit)
     return replace(
         unit,

@@ -27,7 +27,7 @@ import xml.etree.ElementTree as ET
 # The CLI starts a Python at every call to learn whether geo-replication is there, unless told another interpreter.
 ENVIRONMENT = {**os.environ, "PYTHON": "/bin/true", "LC_ALL": "C"}
 GLUSTERD_INFO = "/var/lib/glusterd/glusterd.info"
-CLI = ("gluster", "--mode=script", "--xml")
+CLI = ("gluster", "--mode=script")
 CLI_LIMIT = 180
 # glusterd starts the bricks itself when all is well; that costs less than asking it.
 GRACE = 30.0
@@ -45,13 +45,13 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def ask(*words: str) -> ET.Element:
-    """Return gluster's answer.
+def gluster(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run gluster's command line to its end.
 
-    :raises GlusterError: no answer, or a refusal.
+    :raises GlusterError: it is not there, or takes too long.
     """
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [*CLI, *words],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -60,9 +60,21 @@ def ask(*words: str) -> ET.Element:
             env=ENVIRONMENT,
             check=False,
         )
-        root = ET.fromstring(done.stdout)
-    except (OSError, subprocess.TimeoutExpired, ET.ParseError) as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise GlusterError(f"gluster {' '.join(words)}: no answer ({error})") from error
+
+
+def ask(*words: str) -> ET.Element:
+    """Return gluster's answer.
+
+    :raises GlusterError: no answer, or a refusal.
+    """
+    done = gluster("--xml", *words)
+    try:
+        root = ET.fromstring(done.stdout)
+    except ET.ParseError as error:
+        raise GlusterError(f"gluster {' '.join(words)}: no answer ({error})") from error
+    # Its exit code is 0 whatever happened.
     if root.findtext("opRet") != "0":
         raise GlusterError(f"gluster {' '.join(words)}: {root.findtext('opErrstr')}")
     return root
@@ -162,20 +174,14 @@ def look_at(volume: str, names: set[str]) -> None:
 
 
 def heal(volume: str) -> None:
-    """Tell the self-heal daemon to look again now; by itself it does so every ten minutes."""
+    """Tell the self-heal daemon to look again now; by itself it does so every ten minutes.
+
+    :raises GlusterError: no answer, or a refusal.
+    """
     # Gluster answers this one in plain text, asked for XML or not.
-    argv = ["gluster", "--mode=script", "volume", "heal", volume]
-    done = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=CLI_LIMIT,
-        env=ENVIRONMENT,
-        check=False,
-    )
+    done = gluster("volume", "heal", volume)
     if done.returncode:
-        say(f"{' '.join(argv)}: {(done.stderr or done.stdout).strip()}")
+        raise GlusterError(f"gluster volume heal {volume}: {(done.stderr or done.stdout).strip()}")
 
 
 def see_healed(volume: str, limit: float = HEAL_LIMIT) -> None:

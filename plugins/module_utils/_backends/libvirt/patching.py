@@ -163,12 +163,12 @@ def _patch_disk(devices: ET.Element, disk: Disk, changes: list[Change]) -> None:
         del driver["error_policy"]
     moved = set_attributes(child(element, "source"), file=disk.path)
     tuned = set_attributes(child(element, "driver"), **driver)
-    if new:
-        # A drive for discs is part of the machine; a virtio disk can be plugged in at any time.
-        kind = "attach" if disk.device == "disk" and disk.bus != "sata" else "boot"
-        changes.append(Change(kind, f"{disk.device} {disk.target} from {disk.path}", element))
-    elif moved:
-        kind = "update" if disk.device == "cdrom" else "boot"
+    if new or moved:
+        # A drive for discs is part of the machine, the disc in it can change; a virtio disk can be plugged in, once.
+        if new:
+            kind = "attach" if disk.device == "disk" and disk.bus != "sata" else "boot"
+        else:
+            kind = "update" if disk.device == "cdrom" else "boot"
         changes.append(Change(kind, f"{disk.device} {disk.target} from {disk.path}", element))
     elif tuned:
         changes.append(Change("boot", f"{disk.target} with cache={disk.cache}, error_policy={disk.error_policy}"))

@@ -21,6 +21,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
+# VIR_NETWORK_XML_INACTIVE and VIR_STORAGE_XML_INACTIVE alike: as it is kept, not as it runs.
+INACTIVE = 1
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -95,8 +98,8 @@ class Hosting:
         if self._connection is None:
             self._connection = connect(self._uri)
         return Host(
-            {it.name(): _kept(it, 1) for it in explained(self._connection.listAllNetworks)},
-            {it.name(): _kept(it, 1) for it in explained(self._connection.listAllStoragePools)},
+            {it.name(): _kept(it) for it in explained(self._connection.listAllNetworks)},
+            {it.name(): _kept(it) for it in explained(self._connection.listAllStoragePools)},
         )
 
     def blank(self) -> Host:
@@ -227,8 +230,8 @@ def _check_mount(item: Mapping[str, Any]) -> None:
         raise ClusterError(f"pool {item['name']}: {item['mount']} is not mounted on this node; mount it first")
 
 
-def _kept(it: Any, inactive: int) -> Kept:
-    return Kept(explained(it.XMLDesc, inactive), bool(explained(it.isActive)), bool(explained(it.autostart)))
+def _kept(it: Any) -> Kept:
+    return Kept(explained(it.XMLDesc, INACTIVE), bool(explained(it.isActive)), bool(explained(it.autostart)))
 
 
 def _start(lookup: Any, before: Any) -> None:
