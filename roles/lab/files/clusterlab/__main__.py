@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import secrets
 import shutil
@@ -171,11 +172,16 @@ def destroy(arguments: argparse.Namespace, where: Paths) -> None:
     """Remove the machines and their disks; the image stays unless asked."""
     kill(argparse.Namespace(machines=[]), where)
     machines.stop_switches(where)
-    gone = [where.disks, where.run, where.saved, where.top / "state"]
+    gone = [where.disks, where.run, where.saved, where.state]
     if arguments.everything:
-        gone = [where.top]
+        gone += [where.images, where.ssh, where.secrets]
+        where.ssh_config.unlink(missing_ok=True)
     for directory in gone:
         shutil.rmtree(directory, ignore_errors=True)
+    if arguments.everything:
+        # LAB_DIR may be a directory that holds more than the lab.
+        with contextlib.suppress(OSError):
+            where.top.rmdir()
 
 
 def _copy(source: Path, target: Path) -> None:

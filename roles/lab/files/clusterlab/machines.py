@@ -159,15 +159,19 @@ def make_disks(where: Paths, item: Machine, image: Path) -> None:
     """Create the disks of a machine that do not exist yet."""
     home = where.disks / item.name
     home.mkdir(parents=True, exist_ok=True)
+    # Each gets its name when it is whole: an interrupted run leaves no half disk.
+    fresh = home / "new"
     root = home / "root.qcow2"
     if not root.exists():
-        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image / "root.img"), str(root)]
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image / "root.img"), str(fresh)]
         subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=60)
+        fresh.rename(root)
     for disk in item.disks:
         file = home / f"{disk.serial}.raw"
         if not file.exists():
-            with file.open("wb") as blank:
+            with fresh.open("wb") as blank:
                 blank.truncate(disk.size_mib * 1024 * 1024)
+            fresh.rename(file)
 
 
 def start(where: Paths, item: Machine, image: Path, accel: str) -> None:

@@ -61,8 +61,14 @@ class Machine:
 
 
 def port_base() -> int:
-    """Return the port number that ssh forwards count from; LAB_PORT_BASE overrides it."""
-    return int(os.environ.get("LAB_PORT_BASE", "2200"))
+    """Return the port number that ssh forwards count from; LAB_PORT_BASE overrides it.
+
+    :raises LabError: it is none.
+    """
+    given = os.environ.get("LAB_PORT_BASE", "2200")
+    if not given.isdecimal() or not 1024 <= int(given) <= 65000:
+        raise LabError(f"LAB_PORT_BASE is {given!r}; use a port from 1024 to 65000, or leave it out for 2200")
+    return int(given)
 
 
 def _nic(number: int, switch: str, slot: int) -> Nic:
@@ -138,9 +144,19 @@ class Paths:
         """Copies of all disks, made while the lab was stopped."""
         return self.top / "saved"
 
+    @property
+    def state(self) -> Path:
+        """What the playbooks keep of the lab's cluster: its certificate authority and copies of keys."""
+        return self.top / "state"
+
+    @property
+    def images(self) -> Path:
+        """The node images."""
+        return self.top / "image"
+
     def image(self, release: str) -> Path:
         """The node image of a Debian release: root.img, vmlinuz, initrd.img, recipe."""
-        return self.top / "image" / release
+        return self.images / release
 
     @property
     def release_file(self) -> Path:
