@@ -35,7 +35,7 @@ lab-destroy: ## Remove the machines and their disks; the image stays
 lab-ssh: ## Log in: make lab-ssh NODE=node1
 	@$(CLUSTERLAB) ssh $(NODE)
 
-.PHONY: check lint types unit integration sanity
+.PHONY: check lint types unit integration
 check: bootstrap lint types unit ## The fast part: linters, types, unit tests
 lint:
 	ruff check .

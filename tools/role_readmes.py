@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write roles/*/README.md from meta/argument_specs.yml, and compare these with defaults/main.yml.
 

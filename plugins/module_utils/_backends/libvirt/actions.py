@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.connection import explained
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.declared import Disk, Guest
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.patching import Change
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.patching import LiveChange
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import read_networks
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
@@ -61,14 +61,13 @@ class Actions:
             raise ClusterError("; ".join(problems))
         explained(self._connection.defineXMLFlags, xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
 
-    def change_live(self, guest: Guest, change: Change) -> None:
+    def change_live(self, guest: Guest, change: LiveChange) -> None:
         """Plug a device into a running guest, or change it."""
         import libvirt
 
-        assert change.element is not None
         xml = ET.tostring(change.element, encoding="unicode")
         domain = self._lookup(guest)
-        call = domain.attachDeviceFlags if change.kind == "attach" else domain.updateDeviceFlags
+        call = domain.attachDeviceFlags if change.new else domain.updateDeviceFlags
         explained(call, xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def set_autostart(self, guest: Guest) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from typing import Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.declared import Disk, Guest, Nic
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.elements import (
@@ -24,15 +23,17 @@ AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 @dataclass(frozen=True)
 class Change:
-    """A difference between XML and declaration.
+    """A difference between XML and declaration."""
 
-    ``kind`` tells whether a running guest can take it: ``attach`` and ``update`` can, ``boot``
-    needs a restart. ``element`` is the device as it shall be.
-    """
-
-    kind: str
     sentence: str
-    element: Optional[ET.Element] = None
+
+
+@dataclass(frozen=True)
+class LiveChange(Change):
+    """A difference that a running guest can take: the device as it shall be, and whether it is new there."""
+
+    element: ET.Element
+    new: bool
 
 
 def same_machine(actual: str, wanted: str) -> bool:
@@ -84,7 +85,7 @@ def patch(root: ET.Element, guest: Guest) -> list[Change]:
 
 def _patch_hardware(root: ET.Element, guest: Guest, changes: list[Change]) -> None:
     if guest.domain_type and set_attributes(root, type=guest.domain_type):
-        changes.append(Change("boot", f"type {guest.domain_type}"))
+        changes.append(Change(f"type {guest.domain_type}"))
     if guest.memory:
         wanted = guest.memory >> 10
         found = {tag: kibibytes(child(root, tag)) for tag in ("memory", "currentMemory")}
@@ -93,19 +94,19 @@ def _patch_hardware(root: ET.Element, guest: Guest, changes: list[Change]) -> No
             element.set("unit", "KiB")
             element.text = str(wanted)
         if set(found.values()) != {wanted}:
-            changes.append(Change("boot", f"memory {show_size(guest.memory)}"))
+            changes.append(Change(f"memory {show_size(guest.memory)}"))
     if guest.vcpus:
         element = child(root, "vcpu")
         if element.text != str(guest.vcpus) or "current" in element.attrib:
             element.text = str(guest.vcpus)
             element.attrib.pop("current", "")
-            changes.append(Change("boot", f"{guest.vcpus} vCPU"))
+            changes.append(Change(f"{guest.vcpus} vCPU"))
     if guest.cpu and _patch_cpu(child(root, "cpu"), guest.cpu):
-        changes.append(Change("boot", f"CPU {guest.cpu}"))
+        changes.append(Change(f"CPU {guest.cpu}"))
     kind = child(child(root, "os"), "type")
     if guest.machine and not same_machine(kind.get("machine", ""), guest.machine):
         kind.set("machine", guest.machine)
-        changes.append(Change("boot", f"machine {guest.machine}"))
+        changes.append(Change(f"machine {guest.machine}"))
 
 
 def _patch_cpu(element: ET.Element, wanted: str) -> bool:
@@ -126,7 +127,7 @@ def _patch_boot(root: ET.Element, guest: Guest, changes: list[Change]) -> None:
             element = child(loader, tag)
             if (element.text or "") != value:
                 element.text = value
-                changes.append(Change("boot", f"{tag} {value}"))
+                changes.append(Change(f"{tag} {value}"))
 
 
 def _patch_console(devices: ET.Element, guest: Guest, changes: list[Change]) -> None:
@@ -134,19 +135,19 @@ def _patch_console(devices: ET.Element, guest: Guest, changes: list[Change]) -> 
     if serial is None:
         serial = ET.SubElement(devices, "serial", type="pty")
         ET.SubElement(serial, "target", port="0")
-        changes.append(Change("boot", "a serial console"))
+        changes.append(Change("a serial console"))
     if guest.serial_log and set_attributes(child(serial, "log"), file=guest.serial_log, append="on"):
-        changes.append(Change("boot", f"serial log {guest.serial_log}"))
+        changes.append(Change(f"serial log {guest.serial_log}"))
     if guest.guest_agent and devices.find(f"channel/target[@name='{AGENT_CHANNEL}']") is None:
         channel = ET.SubElement(devices, "channel", type="unix")
         ET.SubElement(channel, "target", type="virtio", name=AGENT_CHANNEL)
-        changes.append(Change("attach", "the guest agent's channel", channel))
+        changes.append(LiveChange("the guest agent's channel", channel, True))
     if guest.graphics != "none" and devices.find(f"graphics[@type='{guest.graphics}']") is None:
         screen = ET.SubElement(devices, "graphics", type=guest.graphics, autoport="yes")
         ET.SubElement(screen, "listen", type="address", address="127.0.0.1")
         if devices.find("video") is None:
             ET.SubElement(ET.SubElement(devices, "video"), "model", type="virtio")
-        changes.append(Change("boot", f"{guest.graphics} on 127.0.0.1"))
+        changes.append(Change(f"{guest.graphics} on 127.0.0.1"))
 
 
 def _patch_disk(devices: ET.Element, disk: Disk, changes: list[Change]) -> None:
@@ -164,14 +165,12 @@ def _patch_disk(devices: ET.Element, disk: Disk, changes: list[Change]) -> None:
     moved = set_attributes(child(element, "source"), file=disk.path)
     tuned = set_attributes(child(element, "driver"), **driver)
     if new or moved:
-        # A drive for discs is part of the machine, the disc in it can change; a virtio disk can be plugged in, once.
-        if new:
-            kind = "attach" if disk.device == "disk" and disk.bus != "sata" else "boot"
-        else:
-            kind = "update" if disk.device == "cdrom" else "boot"
-        changes.append(Change(kind, f"{disk.device} {disk.target} from {disk.path}", element))
+        # A disk can be plugged in at any time, except into SATA; a drive for discs cannot, but its disc can change.
+        live = new and disk.bus != "sata" if disk.device == "disk" else not new
+        sentence = f"{disk.device} {disk.target} from {disk.path}"
+        changes.append(LiveChange(sentence, element, new) if live else Change(sentence))
     elif tuned:
-        changes.append(Change("boot", f"{disk.target} with cache={disk.cache}, error_policy={disk.error_policy}"))
+        changes.append(Change(f"{disk.target} with cache={disk.cache}, error_policy={disk.error_policy}"))
 
 
 def _patch_nic(devices: ET.Element, nic: Nic, changes: list[Change]) -> None:
@@ -182,7 +181,7 @@ def _patch_nic(devices: ET.Element, nic: Nic, changes: list[Change]) -> None:
         ET.SubElement(element, "mac", address=nic.mac)
         ET.SubElement(element, "source", _network_source(nic))
         ET.SubElement(element, "model", type=nic.model)
-        changes.append(Change("attach", f"NIC {nic.mac} on {where}", element))
+        changes.append(LiveChange(f"NIC {nic.mac} on {where}", element, True))
         return
     remodelled = set_attributes(child(element, "model"), type=nic.model)
     source = child(element, "source")
@@ -195,9 +194,9 @@ def _patch_nic(devices: ET.Element, nic: Nic, changes: list[Change]) -> None:
         source.attrib.clear()
         source.attrib.update(_network_source(nic))
     if remodelled:
-        changes.append(Change("boot", f"NIC {nic.mac} as {nic.model}", element))
+        changes.append(Change(f"NIC {nic.mac} as {nic.model}"))
     elif moved:
-        changes.append(Change("update", f"NIC {nic.mac} on {where}", element))
+        changes.append(LiveChange(f"NIC {nic.mac} on {where}", element, False))
 
 
 def _network_source(nic: Nic) -> dict[str, str]:

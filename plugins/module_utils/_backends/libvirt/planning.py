@@ -17,6 +17,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.names import show_size
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.patching import (
     Change,
+    LiveChange,
     blank_domain,
     patch,
 )
@@ -166,7 +167,7 @@ class GuestPlan:
             self.plan.refusals.append(f"guest {guest.name} runs and cannot take live: {rest}; use live_or_pending")
             return domain
         for change in now:
-            verb = "plug into" if change.kind == "attach" else "change in"
+            verb = "plug into" if change.new else "change in"
             self._add(f"{verb} running guest {guest.name}: {change.sentence}", self.actions.change_live, guest, change)
         return replace(domain, live=_with_devices(domain.live, now)) if domain.live and now else domain
 
@@ -194,13 +195,13 @@ class GuestPlan:
         return replace(domain, state=wanted)
 
 
-def live_changes(domain: Domain, guest: Guest) -> tuple[list[Change], list[Change]]:
+def live_changes(domain: Domain, guest: Guest) -> tuple[list[LiveChange], list[Change]]:
     """Return what a running guest can take now, and what waits for its next boot."""
     if domain.live is None:
         return [], []
     root = ET.fromstring(domain.live)
     changes = patch(root, guest)
-    now = [change for change in changes if change.kind != "boot" and guest.apply != "next_boot"]
+    now = [change for change in changes if isinstance(change, LiveChange) and guest.apply != "next_boot"]
     return now, [change for change in changes if change not in now]
 
 
@@ -217,12 +218,11 @@ def refuse_double(guests: Sequence[Guest], refusals: list[str]) -> None:
                 refusals.append(f"{disk.path} is declared for guest {owner[disk.path]} and for guest {guest.name}")
 
 
-def _with_devices(live: str, changes: Sequence[Change]) -> str:
+def _with_devices(live: str, changes: Sequence[LiveChange]) -> str:
     """Return live XML with plugged devices added; a changed one is replaced where it stands."""
     root = ET.fromstring(live)
     devices = child(root, "devices")
     for change in changes:
-        assert change.element is not None
         for old in list(devices):
             if _key(old) == _key(change.element) != (change.element.tag, None):
                 devices.remove(old)

@@ -169,7 +169,7 @@ def paths() -> Paths:
 
     :raises LabError: the path is too long for a socket.
     """
-    top = Path(os.environ.get("LAB_DIR", ".lab")).resolve()
+    top = Path(os.environ.get("LAB_DIR") or ".lab").resolve()
     if len(str(top)) > 70:
         raise LabError(f"{top} is too long for a socket path (70 characters at most); set LAB_DIR to a shorter one")
     return Paths(top)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build the lab's tiny guest from Debian packages: an uncompressed kernel and an initramfs.
 
