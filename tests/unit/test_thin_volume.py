@@ -40,15 +40,22 @@ def item(top: Path, **more: Any) -> dict[str, Any]:
 
 
 def replay(
-    release: str, name: str, signatures: Mapping[str, str] | None = None, asked: list[list[str]] | None = None
+    release: str,
+    name: str,
+    signatures: Mapping[str, str] | None = None,
+    asked: list[list[str]] | None = None,
+    tags: str = "",
 ) -> Callable[..., Completed]:
-    """Answer with a recorded report; ``signatures`` name the wipefs recording of each device."""
+    """Answer with a recorded report; ``signatures`` name the wipefs recording of each device, ``tags`` are data's."""
 
     def run(argv: Sequence[str], **_: Any) -> Completed:
         if asked is not None:
             asked.append(list(argv))
         if argv[0] in ("pvs", "lvs"):
-            return Completed(0, (RECORDED / release / f"{name}.{argv[0]}.json").read_text(), "")
+            report = json.loads((RECORDED / release / f"{name}.{argv[0]}.json").read_text())
+            for row in report["report"][0].get("lv", []):
+                row["lv_tags"] = tags if row["lv_name"] == "data" else ""
+            return Completed(0, json.dumps(report), "")
         if argv[0] == "wipefs":
             kind = (signatures or {}).get(argv[-1], "blank")
             return Completed(0, (RECORDED / TRIXIE / f"{kind}.wipefs.json").read_text(), "")
@@ -94,12 +101,40 @@ def test_a_blank_disk_gets_every_layer(tmp_path: Path, release: str) -> None:
     [("orphan", 8), ("group", 7), ("pool", 6), ("thin", 5)],
 )
 def test_a_run_that_was_cut_goes_on_where_it_stopped(tmp_path: Path, report: str, left: int) -> None:
-    assert len(sentences(volumes(tmp_path, replay(TRIXIE, report)))) == left
+    assert len(sentences(volumes(tmp_path, replay(TRIXIE, report, tags=lvm.EMPTY_TAG)))) == left
 
 
 def test_an_existing_filesystem_is_kept(tmp_path: Path) -> None:
     found = sentences(volumes(tmp_path, replay(TRIXIE, "thin", {"/dev/vg_t1/data": "xfs"})))
     assert not any("filesystem on" in sentence for sentence in found) and len(found) == 4
+
+
+def test_a_filesystem_that_cannot_be_read_is_not_made_anew(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    resource = volumes(tmp_path, replay(TRIXIE, "thin", asked=asked))
+    with pytest.raises(ClusterError, match=r"no filesystem can be read on /dev/vg_t1/data.*xfs_repair -n"):
+        _engine.converge(resource, check=False, done=[])
+    assert {argv[0] for argv in asked} == {"pvs", "lvs", "wipefs"}
+
+
+def test_a_filesystem_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    run = replay(TRIXIE, "thin", {"/dev/vg_t1/data": "xfs"}, asked, tags=f"{lvm.EMPTY_TAG},mine")
+    resource = volumes(tmp_path, run)
+    making = [step for step in resource.plan(resource.read()).steps if "XFS" in step.sentence]
+    making[0].apply()
+    assert asked[-2][:2] == ["mkfs.xfs", "-f"]
+    assert asked[-1] == ["lvchange", "--deltag", lvm.EMPTY_TAG, "vg_t1/data"]
+
+
+def test_a_volume_that_is_mounted_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(lvm, "parse_mounts", lambda _text: {f"{tmp_path}/brick": ("/dev/vg_t1/data", "xfs")})
+    resource = volumes(tmp_path, replay(TRIXIE, "thin", asked=asked, tags=lvm.EMPTY_TAG))
+    for step in resource.plan(resource.read()).steps:
+        step.apply()
+    assert ["lvchange", "--deltag", lvm.EMPTY_TAG, "vg_t1/data"] in asked
+    assert "mkfs.xfs" not in {argv[0] for argv in asked}
 
 
 def test_a_finished_volume_costs_two_reports_and_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +158,7 @@ def test_what_is_in_the_way_is_refused() -> None:
         "exists, but not on /dev/loop0": replace(blank, group=True),
         "is no thin pool but linear": replace(own, pool="linear", chunk=262144),
         "snapshots need a thin one": replace(own, volume="linear"),
+        "no filesystem can be read on /dev/vg_t1/data": replace(own, volume="thin"),
         "holds ext4, not xfs": replace(own, filesystem="ext4"),
         "/dev/sda1 is mounted on /x/brick": replace(own, directory="mounted", mounted="/dev/sda1", filesystem="xfs"),
         "is not empty though nothing is mounted": replace(own, directory="occupied"),

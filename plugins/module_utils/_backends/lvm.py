@@ -33,7 +33,10 @@ SET_FLAGS = 0x40086602
 IMMUTABLE = 0x10
 REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix", "--options")
 PV_COLUMNS = "pv_name,vg_name,pv_size"
-LV_COLUMNS = "vg_name,lv_name,lv_size,pool_lv,segtype,chunk_size,lv_profile"
+LV_COLUMNS = "vg_name,lv_name,lv_size,pool_lv,segtype,chunk_size,lv_profile,lv_tags"
+# On a thin LV from its creation until its filesystem is whole. Only then is it formatted: a filesystem that cannot be
+# read any more looks as blank as one that never was.
+EMPTY_TAG = "personal-cluster-empty"
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Stack:
     """What exists of one volume; sizes in bytes, empty strings for what is missing.
 
     ``holder`` is the volume group of the device's PV, None when the device is no PV. ``directory`` is absent,
-    bare (immutable and empty), plain, occupied or mounted. ``mounted`` is what is mounted there.
+    bare (immutable and empty), plain, occupied or mounted. ``mounted`` is what is mounted there. ``empty`` says that
+    the volume was made and its filesystem not finished yet.
     """
 
     device: bool = False
@@ -79,6 +83,7 @@ class Stack:
     chunk: int = 0
     profile: str = ""
     volume: str = ""
+    empty: bool = False
     filesystem: str = ""
     directory: str = "absent"
     mounted: str = ""
@@ -258,6 +263,7 @@ class ThinVolumes:
             chunk=int(pool.get("chunk_size", 0)),
             profile=pool.get("lv_profile", ""),
             volume=volume.get("segtype", ""),
+            empty=EMPTY_TAG in volume.get("lv_tags", "").split(","),
             filesystem=filesystem,
         )
 
@@ -320,9 +326,10 @@ class ThinVolumes:
         if not stack.volume:
             sentence = f"create thin volume {one.group}/{one.volume} ({one.volume_percent} % of the pool)"
             steps.append(Step(sentence, partial(self._make_volume, one)))
-        if not stack.filesystem:
-            words = ["mkfs.xfs", "-q", "-i", "size=512", "-n", "size=8192", one.path]
-            steps.append(Step(f"make an XFS filesystem on {one.path}", partial(self._do, words)))
+        if (stack.empty or not stack.volume) and not stack.mounted:
+            steps.append(Step(f"make an XFS filesystem on {one.path}", partial(self._make_filesystem, one)))
+        elif stack.empty:
+            steps.append(Step(f"note that {one.path} is in use", partial(self._not_empty, one)))
         if stack.directory in ("absent", "plain"):
             sentence = f"make {one.mountpoint}, immutable while nothing is mounted there"
             steps.append(Step(sentence, partial(_make_bare, one.mountpoint)))
@@ -351,9 +358,17 @@ class ThinVolumes:
         self._do(
             [
                 *("lvcreate", "--type", "thin", "--name", one.volume, "--virtualsize", f"{size}b"),
-                *("--thinpool", one.pool, one.group),
+                *("--addtag", EMPTY_TAG, "--thinpool", one.pool, one.group),
             ]
         )
+
+    def _make_filesystem(self, one: Wanted) -> None:
+        # Forced: a mkfs that was killed left a superblock, and a filesystem that cannot be mounted.
+        self._do(["mkfs.xfs", "-f", "-q", "-i", "size=512", "-n", "size=8192", one.path])
+        self._not_empty(one)
+
+    def _not_empty(self, one: Wanted) -> None:
+        self._do(["lvchange", "--deltag", EMPTY_TAG, f"{one.group}/{one.volume}"])
 
     def _write_fstab(self, one: Wanted) -> None:
         text = with_fstab_line(self._fstab_text(), one.mountpoint, one.fstab)
@@ -426,6 +441,11 @@ def refusals(one: Wanted, stack: Stack) -> list[str]:
         found.append(f"{one.group}/{one.pool} is no thin pool but {stack.pool}")
     if stack.volume and stack.volume != "thin":
         found.append(f"{one.path} is no thin volume but {stack.volume}; snapshots need a thin one")
+    if stack.volume == "thin" and not stack.filesystem and not stack.empty:
+        found.append(
+            f"no filesystem can be read on {one.path}, and it is not new: look at it with xfs_repair -n {one.path}; if "
+            f"nothing on it is needed: lvremove {one.group}/{one.volume}"
+        )
     if stack.filesystem not in ("", "xfs"):
         found.append(f"{one.path} holds {stack.filesystem}, not xfs")
     if stack.mounted and not same_device(stack.mounted, one.path):
