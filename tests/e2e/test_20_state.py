@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,3 +82,11 @@ def test_no_secret_was_shown_or_left_in_a_log(lab: Lab) -> None:
         assert secret not in shown, "a secret stands in the output of a playbook"
         for name, journal in journals.items():
             assert journal and secret not in journal, f"a secret stands in the journal of {name}"
+
+
+def test_a_controller_without_the_authority_makes_no_second_one(lab: Lab, tmp_path: Path) -> None:
+    trusted = lab.out("node1", "sha256sum /etc/ssl/personal-cluster/*")
+    outcome = lab.playbook("site.yml", "--tags", "base", "-e", f"cluster_state_dir={tmp_path}/elsewhere")
+    assert outcome.rc != 0 and "trusts a certificate authority already" in outcome.output
+    assert not (tmp_path / "elsewhere").exists()
+    assert lab.out("node1", "sha256sum /etc/ssl/personal-cluster/*") == trusted

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._backends.files import ABSENT, Entry, Files, with_block
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
 
@@ -24,8 +26,20 @@ def test_a_block_is_appended_then_replaced_in_place() -> None:
     assert with_block(once + "last\n", "b", "two\n") == "first\n# BEGIN b\ntwo\n# END b\nlast\n"
 
 
-def test_a_block_without_its_end_is_not_taken_for_ours() -> None:
-    assert with_block("# BEGIN b\nprecious\n", "b", "x") == "# BEGIN b\nprecious\n# BEGIN b\nx\n# END b\n"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# BEGIN b\nprecious\n",
+        "precious\n# END b\n",
+        "# END b\n# BEGIN b\n",
+        "# BEGIN b\nprecious\n# BEGIN b\nx\n# END b\n",
+        "# BEGIN b\nx\n# END b\nprecious\n# END b\n",
+    ],
+)
+def test_a_block_whose_bounds_are_not_clear_is_refused(text: str) -> None:
+    files = Files([item(path="/etc/fstab", state="block", block="b", content="x")], no_run)
+    with pytest.raises(ClusterError, match="/etc/fstab: there is not one line '# BEGIN b' followed by one"):
+        files.plan({"/etc/fstab": Entry("file", text, "root", "root", 0o644)})
 
 
 def test_two_blocks_of_one_file_are_planned_on_top_of_each_other() -> None:
@@ -50,6 +64,11 @@ def test_a_secret_is_a_digest_on_both_sides_of_the_diff() -> None:
     before = {"/k": Entry("file", "old hush", "root", "root", 0o600)}
     for state in (before, files.plan(before).predicted):
         assert "hush" not in str(files.view(state))
+    shown = [files.view(state)["files"]["/k"]["content"] for state in (before, before, files.plan(before).predicted)]
+    assert shown[0] == shown[1] != shown[2]
+    # Whoever reads a log cannot try passphrases against it.
+    again = Files([item(path="/k", secret_content="hush", mode="0600")], no_run)
+    assert again.view(before)["files"]["/k"]["content"] != shown[0]
 
 
 def test_a_directory_in_the_way_of_a_file_is_refused() -> None:

@@ -61,16 +61,19 @@ def read_entry(path: str) -> Entry:
 
 
 def with_block(text: str, name: str, content: str) -> str:
-    """Return ``text`` with the lines between the markers of block ``name`` replaced, or appended."""
+    """Return ``text`` with the lines between the markers of block ``name`` replaced, or appended.
+
+    :raises ClusterError: one marker is missing or there twice: where the block ends cannot be known.
+    """
     begin, end = f"# BEGIN {name}", f"# END {name}"
     body = content if content.endswith("\n") or not content else content + "\n"
     block = f"{begin}\n{body}{end}\n"
     lines = text.splitlines(keepends=True)
     marks = [line.rstrip("\n") for line in lines]
-    if begin in marks and end in marks[marks.index(begin) :]:
-        first = marks.index(begin)
-        last = marks.index(end, first)
-        return "".join(lines[:first]) + block + "".join(lines[last + 1 :])
+    if [mark for mark in marks if mark in (begin, end)] == [begin, end]:
+        return "".join(lines[: marks.index(begin)]) + block + "".join(lines[marks.index(end) + 1 :])
+    if begin in marks or end in marks:
+        raise ClusterError(f"there is not one line '{begin}' followed by one line '{end}'; mend or remove what is left")
     return text + ("\n" if text and not text.endswith("\n") else "") + block
 
 
@@ -95,7 +98,10 @@ def desired_entry(item: Mapping[str, Any], current: Entry) -> Entry:
         return Entry("link", item["target"])
     if kind == "block":
         base = current.content if current.kind == "file" else ""
-        content = with_block(base, item["block"], _text(item))
+        try:
+            content = with_block(base, item["block"], _text(item))
+        except ClusterError as error:
+            raise ClusterError(f"{item['path']}: {error}") from error
         owner, group = (current.owner, current.group) if current.kind == "file" else (item["owner"], item["group"])
         return Entry("file", content, owner, group, _mode(item, current))
     content = _text(item) if kind == "file" else ""
@@ -120,6 +126,7 @@ class Files:
     def __init__(self, items: list[dict[str, Any]], run: Run) -> None:
         self._items = items
         self._run = run
+        self._key = os.urandom(16)
         self._written: list[str] = []
 
     def read(self) -> State:
@@ -205,14 +212,18 @@ class Files:
                     f"{item['path']} was left as it is, the new content is not valid: {error}"
                 ) from error
 
+    def _digest(self, secret: str) -> str:
+        keyed = hashlib.blake2b(secret.encode(errors="surrogateescape"), key=self._key, digest_size=8)
+        return f"a secret, {keyed.hexdigest()} in this run"
+
     def view(self, state: State) -> dict[str, Any]:
-        """Return the paths with their content; a digest stands for a secret one."""
+        """Return the paths with their content; a digest stands for a secret one, another one in every run."""
         hidden = {item["path"] for item in self._items if item["secret_content"] is not None}
         shown: dict[str, Any] = {}
         for path, entry in state.items():
             content = entry.content
             if path in hidden:
-                content = "sha256:" + hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()
+                content = self._digest(content)
             shown[path] = {"state": entry.kind}
             if entry.kind in ("file", "link"):
                 shown[path]["content"] = content
