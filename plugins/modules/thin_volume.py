@@ -15,7 +15,7 @@ description:
   - The thin volume is smaller than its pool, so that snapshots have room, and the pool is smaller than its group, so
     that LVM can extend it.
   - Nothing is ever wiped. A device with a signature, of another volume group, or of another filesystem is refused, and
-    so is a volume that is not new and on which no filesystem can be read: a damaged one looks like a blank one.
+    so is a volume that is not new and on which no filesystem can be read, for a damaged one looks like a blank one.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: personal.cluster.engine
 options:
