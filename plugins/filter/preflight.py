@@ -13,6 +13,11 @@ from typing import Any
 
 Data = Mapping[str, Any]
 
+# With `luks-` before it, a disk's name must fit into a LUKS label of 47 bytes; it also becomes part of the names of
+# volume groups, systemd units and mount points, and of lines of crypttab and fstab.
+DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,41}")
+DISK_KEYS = {"device", "name", "volume"}
+COPIES = 3
 LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 PLACEHOLDER = re.compile(
@@ -41,6 +46,16 @@ class Disk:
     device: str
     name: str
     volume: str
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One Gluster volume as declared; ``allow`` is what gluster_volume would refuse otherwise."""
+
+    name: str
+    copies: int
+    allow: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -61,21 +76,24 @@ class Host:
     @property
     def disks(self) -> list[Disk]:
         """The declared disks; an element without device or volume has empty ones."""
-        return [
-            Disk(
-                f"cluster_disks[{index}]",
-                str(item.get("device") or ""),
-                str(item.get("name") or item.get("volume") or ""),
-                str(item.get("volume") or ""),
-            )
-            for index, item in enumerate(self.declared.get("disks") or [])
-        ]
+        return [_disk(f"cluster_disks[{index}]", item) for index, item in enumerate(self.declared.get("disks") or [])]
 
     @property
     def nics(self) -> dict[str, str]:
         """By bridge the declared network card, lower case; without bridges whose card is no name or address."""
         declared: Data = self.declared.get("nics") or {}
         return {bridge: nic.lower() for bridge, nic in declared.items() if nic and isinstance(nic, str)}
+
+
+def _disk(place: str, item: Any) -> Disk:
+    about: Data = item if isinstance(item, Mapping) else {}
+    return Disk(
+        place,
+        str(about.get("device") or ""),
+        str(about.get("name") or about.get("volume") or ""),
+        str(about.get("volume") or ""),
+        tuple(sorted(set(about) - DISK_KEYS)),
+    )
 
 
 @dataclass(frozen=True)
@@ -91,9 +109,27 @@ class Site:
         """Nodes and tang hosts."""
         return [*self.nodes, *self.tang]
 
+    @property
+    def volumes(self) -> list[Volume]:
+        """The declared Gluster volumes, in their order."""
+        return [
+            Volume(str(item.get("name") or ""), _whole(item.get("replica") or COPIES) or 0, item.get("allow") or [])
+            for item in self.settings["volumes"]
+        ]
+
+    @property
+    def volume_names(self) -> list[str]:
+        """Everything that needs a disk on every node: the Gluster volumes, and what is local to each node."""
+        return [*(volume.name for volume in self.volumes), *self.settings["local_volumes"]]
+
 
 Check = Callable[[Site], Iterator[Finding]]
 HostCheck = Callable[[Host, Data], Iterator[Finding]]
+
+
+def _whole(value: Any) -> int | None:
+    """Return a number as Ansible's modules would take it; None for what is no whole number."""
+    return int(value) if isinstance(value, int | str) and re.fullmatch(r"-?[0-9]+", str(value)) else None
 
 
 def _size(count: int) -> str:
@@ -111,7 +147,7 @@ def count_of_nodes(site: Site) -> Iterator[Finding]:
             CLUSTER,
             "group nodes",
             f"it has {count} hosts",
-            "put three nodes (or five, or seven) into the inventory group `nodes`; an even number has no majority",
+            "put three nodes into the inventory group `nodes`; an even number has no majority",
         )
 
 
@@ -172,20 +208,12 @@ def addresses_distinct(site: Site) -> Iterator[Finding]:
 
 
 def disks_declared(site: Site) -> Iterator[Finding]:
-    """Each disk has a stable name and a volume, and is named once."""
+    """Each disk has a stable device, a name and a volume that can be used, and is named once."""
     for host in site.nodes:
         if not host.disks:
             yield Finding(host.name, "cluster_disks", "no disk is declared", "list the data disks of this node")
         for disk in host.disks:
-            if not disk.volume:
-                yield Finding(host.name, f"{disk.place}.volume", "it is not set", "name the volume: gv0, gv1 or bmv0")
-            if not disk.device.startswith("/dev/disk/by-id/"):
-                yield Finding(
-                    host.name,
-                    f"{disk.place}.device",
-                    f"{disk.device or 'nothing'} is not a stable name, at the next boot it may be another disk",
-                    "name the disk as `ls -l /dev/disk/by-id/` on the node shows it",
-                )
+            yield from _disk_declared(host.name, disk, site.volume_names)
         for name, times in Counter(disk.name for disk in host.disks if disk.name).items():
             if times > 1:
                 yield Finding(
@@ -196,18 +224,101 @@ def disks_declared(site: Site) -> Iterator[Finding]:
                 )
 
 
-def volumes_alike(site: Site) -> Iterator[Finding]:
-    """Every node has disks for the same volumes: each volume has a copy on every node."""
-    everywhere = {disk.volume for host in site.nodes for disk in host.disks if disk.volume}
+def _disk_declared(host: str, disk: Disk, volumes: Sequence[str]) -> Iterator[Finding]:
+    known = ", ".join(volumes)
+    for key in disk.unknown:
+        yield Finding(host, f"{disk.place}.{key}", "a disk has no such key", "use device, volume and name only")
+    if not disk.volume:
+        yield Finding(host, f"{disk.place}.volume", "it is not set", f"name the volume: {known}")
+    elif disk.volume not in volumes:
+        yield Finding(
+            host,
+            f"{disk.place}.volume",
+            f"no volume {disk.volume!r} is declared",
+            f"name one of {known}; storage_volumes declares more, preflight_local_volumes those of a node alone",
+        )
+    if disk.name and not DISK_NAME.fullmatch(disk.name):
+        yield Finding(
+            host,
+            f"{disk.place}.name",
+            f"{disk.name!r} cannot name an encrypted disk, a volume group and a mount point",
+            "use at most 42 lower case letters, digits, hyphens and underscores, a letter or digit first",
+        )
+    if disk.name != disk.volume and disk.name in volumes:
+        yield Finding(
+            host,
+            f"{disk.place}.name",
+            f"{disk.name} is the name of another volume than the disk's, {disk.volume or 'which is not set'}",
+            "choose another name",
+        )
+    if not disk.device.startswith("/dev/disk/by-id/"):
+        yield Finding(
+            host,
+            f"{disk.place}.device",
+            f"{disk.device or 'nothing'} is not a stable name, at the next boot it may be another disk",
+            "name the disk as `ls -l /dev/disk/by-id/` on the node shows it",
+        )
+
+
+def volumes_have_disks(site: Site) -> Iterator[Finding]:
+    """Every node has disks for every volume; one disk of a local volume bears its name, by which it is mounted."""
     for host in site.nodes:
-        missing = everywhere - {disk.volume for disk in host.disks}
+        missing = [name for name in site.volume_names if name not in {disk.volume for disk in host.disks}]
         if host.disks and missing:
             yield Finding(
                 host.name,
                 "cluster_disks",
-                f"there is no disk for {', '.join(sorted(missing))}, other nodes have one",
+                f"there is no disk for {', '.join(missing)}",
                 "declare one disk at least for each volume on every node",
             )
+        for name in site.settings["local_volumes"]:
+            names = [disk.name for disk in host.disks if disk.volume == name]
+            if names and name not in names:
+                yield Finding(
+                    host.name,
+                    "cluster_disks",
+                    f"no disk for {name} is named {name}, and a local disk is mounted by its name",
+                    f"leave the `name` of one disk for {name} out",
+                )
+
+
+def volumes_buildable(site: Site) -> Iterator[Finding]:
+    """The bricks of each volume, in the order in which storage takes them, make whole sets that span hosts."""
+    for volume in site.volumes:
+        if not DISK_NAME.fullmatch(volume.name):
+            yield Finding(
+                CLUSTER, "storage_volumes", f"{volume.name!r} cannot name a volume", "name it like gv0 or gv1"
+            )
+        if volume.copies < COPIES and "replica_change" not in volume.allow:
+            yield Finding(
+                CLUSTER,
+                "storage_volumes",
+                f"{volume.name} has replica {volume.copies}: too few copies to tell which one is right",
+                "take `replica: 3`; with `arbiter: 1` one of the three holds names only",
+            )
+        counts = {host.name: sum(disk.volume == volume.name for disk in host.disks) for host in site.nodes}
+        # What misses is a finding already, and of what --limit leaves out nothing is known.
+        complete = all(counts.values()) and len(counts) == len(site.settings["nodes"])
+        if complete and volume.copies > 0 and not any(count_of_nodes(site)):
+            yield from _bricks_make_sets(volume, counts)
+
+
+def _bricks_make_sets(volume: Volume, counts: Mapping[str, int]) -> Iterator[Finding]:
+    hosts = [host for number in range(max(counts.values())) for host, count in counts.items() if count > number]
+    sets = [hosts[start : start + volume.copies] for start in range(0, len(hosts), volume.copies)]
+    found = ""
+    if len(hosts) % volume.copies:
+        found = "no multiple of that"
+    elif any(len(set(members)) < len(members) for members in sets):
+        found = "two copies would be on the same node"
+    if found:
+        listed = ", ".join(f"{host} has {count}" for host, count in counts.items())
+        yield Finding(
+            CLUSTER,
+            "cluster_disks",
+            f"the disks for {volume.name} do not make sets of {volume.copies} on different nodes, {found}: {listed}",
+            f"declare the same number of disks for {volume.name} on each of {volume.copies} nodes",
+        )
 
 
 def nics_declared(site: Site) -> Iterator[Finding]:
@@ -539,7 +650,8 @@ SITE_CHECKS: tuple[Check, ...] = (
     addresses_valid,
     addresses_distinct,
     disks_declared,
-    volumes_alike,
+    volumes_have_disks,
+    volumes_buildable,
     nics_declared,
     vlans_valid,
     secrets_present,
@@ -570,8 +682,9 @@ def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
     """Return every finding on every host.
 
     :param looked: by inventory name the result of node_info. A host that was not looked at (``--limit``) is left out.
-    :param settings: ``nodes`` and ``tang`` (names), ``network``, ``gateway``, ``bridges``, ``vlans``, ``secrets``,
-        ``tang_servers``, ``releases``, ``kvm``, and the limits ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
+    :param settings: ``nodes`` and ``tang`` (names), ``network``, ``gateway``, ``bridges``, ``vlans``, ``volumes``,
+        ``local_volumes``, ``secrets``, ``tang_servers``, ``releases``, ``kvm``, and the limits ``memory_min_mib``,
+        ``disk_min_bytes``, ``clock_limit``.
     """
     nodes = [_host(name, looked[name]) for name in settings["nodes"] if name in looked]
     tang = [_host(name, looked[name]) for name in settings["tang"] if name in looked]

@@ -18,6 +18,7 @@ from ansible_collections.personal.cluster.plugins.filter.preflight import (
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.node import parse_disks, parse_signatures
 
+REPOSITORY = Path(__file__).parents[2]
 RECORDED = Path(__file__).parent / "recorded" / "node_info"
 GV0 = "/dev/disk/by-id/virtio-gv0"
 GV1 = "/dev/disk/by-id/virtio-gv1"
@@ -51,6 +52,8 @@ def settings() -> Settings:
         "gateway": "",
         "bridges": ["br0", "wan0", "vlans"],
         "vlans": [{"name": "blue", "tag": 101}, {"name": "green", "tag": 102}],
+        "volumes": yaml.safe_load((REPOSITORY / "roles/storage/defaults/main.yml").read_text())["storage_volumes"],
+        "local_volumes": ["bmv0"],
         "secrets": {"cluster_recovery_passphrase": "correct-horse-battery", "cluster_backup_passphrase": "z" * 24},
         "releases": ["12", "13"],
         "kvm": False,
@@ -87,6 +90,22 @@ def put(looked: Looked, host: str, disk: dict[str, Any]) -> None:
     """Let what was recorded stand in the place of the host's gv0; the size is the real disk's."""
     there = looked[host]["node"]["disks"]
     there[GV0] = {**disk, "size": there[GV0]["size"], "kernel_name": there[GV0]["kernel_name"]}
+
+
+def declare(looked: Looked, host: str, volume: str, **more: str) -> None:
+    """Let the host have one more disk, blank and in order."""
+    disks = looked[host]["node"]["disks"]
+    device = f"/dev/disk/by-id/ata-{host}-{len(disks)}"
+    looked[host]["declared"]["disks"].append({"device": device, "volume": volume, **more})
+    disks[device] = {**disks[GV1], "kernel_name": f"/dev/vdz{len(disks)}"}
+
+
+def add_node(looked: Looked, settings: Settings, name: str) -> None:
+    """Let the cluster have one more node, like node1."""
+    number = len(settings["nodes"]) + 1
+    text = json.dumps(looked["node1"]).replace("node1", name).replace("52:54:00:ab:01", f"52:54:00:ab:0{number}")
+    looked[name] = json.loads(text.replace("10.10.0.11", f"10.10.0.1{number}"))
+    settings["nodes"].append(name)
 
 
 def serve_tang(looked: Looked, problem: str) -> None:
@@ -179,9 +198,54 @@ def test_disk_without_a_volume(looked: Looked, settings: Settings) -> None:
 
 
 def test_two_disks_with_one_name(looked: Looked, settings: Settings) -> None:
-    looked["node1"]["declared"]["disks"][1]["name"] = "gv0"
+    for disk in looked["node1"]["declared"]["disks"][:2]:
+        disk["name"] = "ssd"
     finding = only(looked, settings)
-    assert finding.found == "2 disks are named gv0"
+    assert finding.found == "2 disks are named ssd"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my disk", "a/b", "../x", "\u00e4", "x;reboot", "-a", "_a", "a\nb", "a\n", "gv1#x", "GV0", "a.b", "a" * 43],
+)
+def test_name_that_no_disk_can_have(looked: Looked, settings: Settings, name: str) -> None:
+    looked["node2"]["declared"]["disks"][0]["name"] = name
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "cluster_disks[0].name")
+    assert repr(name) in finding.found
+
+
+@pytest.mark.parametrize("name", ["ssd", "gv0-1", "0_b", "a" * 42])
+def test_name_of_a_disk(looked: Looked, settings: Settings, name: str) -> None:
+    looked["node2"]["declared"]["disks"][0]["name"] = name
+    assert judge(looked, settings) == []
+
+
+def test_disk_with_the_name_of_another_volume(looked: Looked, settings: Settings) -> None:
+    """The local disk would be mounted where the Gluster volume belongs."""
+    looked["node1"]["declared"]["disks"][0]["name"] = "ssd"
+    declare(looked, "node1", "bmv0", name="gv0")
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node1", "cluster_disks[3].name")
+    assert finding.found == "gv0 is the name of another volume than the disk's, bmv0"
+
+
+def test_local_disk_that_would_be_mounted_elsewhere(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["declared"]["disks"][2]["name"] = "ssd"
+    assert "no disk for bmv0 is named bmv0" in only(looked, settings).found
+
+
+def test_unknown_key_of_a_disk(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["declared"]["disks"][1]["nmae"] = "gv1b"
+    assert only(looked, settings).variable == "cluster_disks[1].nmae"
+
+
+def test_disk_that_is_a_text(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["declared"]["disks"].append("/dev/disk/by-id/ata-disk")
+    assert {finding.variable for finding in judge(looked, settings)} == {
+        "cluster_disks[3].device",
+        "cluster_disks[3].volume",
+    }
 
 
 def test_volume_without_a_disk_on_one_node(looked: Looked, settings: Settings) -> None:
@@ -189,6 +253,89 @@ def test_volume_without_a_disk_on_one_node(looked: Looked, settings: Settings) -
     finding = only(looked, settings)
     assert finding.host == "node3"
     assert "no disk for bmv0" in finding.found
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_volume_without_any_disk(looked: Looked, settings: Settings, index: int) -> None:
+    for host in settings["nodes"]:
+        del looked[host]["declared"]["disks"][index]
+    findings = judge(looked, settings)
+    assert [(finding.host, finding.variable) for finding in findings] == [
+        (host, "cluster_disks") for host in settings["nodes"]
+    ]
+    assert {finding.found for finding in findings} == {f"there is no disk for {['gv0', 'gv1', 'bmv0'][index]}"}
+
+
+def test_volume_that_nobody_declares(looked: Looked, settings: Settings) -> None:
+    for host in settings["nodes"]:
+        declare(looked, host, "gv2")
+    findings = judge(looked, settings)
+    assert [finding.variable for finding in findings] == ["cluster_disks[3].volume"] * 3
+    assert "'gv2'" in findings[0].found and "gv0, gv1, bmv0" in findings[0].remedy
+    settings["local_volumes"].append("gv2")
+    assert judge(looked, settings) == []
+
+
+def test_second_disk_on_one_node_only(looked: Looked, settings: Settings) -> None:
+    declare(looked, "node2", "gv1", name="gv1b")
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "cluster_disks")
+    assert "for gv1 do not make sets of 3" in finding.found
+    assert "node1 has 1, node2 has 2, node3 has 1" in finding.found
+
+
+def test_second_disk_on_every_node(looked: Looked, settings: Settings) -> None:
+    for host in settings["nodes"]:
+        declare(looked, host, "gv1", name="gv1b")
+    assert judge(looked, settings) == []
+
+
+def test_several_local_disks_on_one_node(looked: Looked, settings: Settings) -> None:
+    declare(looked, "node2", "bmv0", name="bmv0b")
+    assert judge(looked, settings) == []
+
+
+def test_two_copies_on_one_node(looked: Looked, settings: Settings) -> None:
+    for name in ("b", "c", "d"):
+        declare(looked, "node3", "gv0", name=name)
+    assert "two copies would be on the same node" in only(looked, settings).found
+
+
+def test_five_nodes_with_one_disk_each_make_no_sets_of_three(looked: Looked, settings: Settings) -> None:
+    add_node(looked, settings, "node4")
+    add_node(looked, settings, "node5")
+    findings = judge(looked, settings)
+    assert [finding.variable for finding in findings] == ["cluster_disks", "cluster_disks"]
+    assert "each of 3 nodes" in findings[0].remedy
+
+
+def test_sets_are_not_judged_without_all_nodes(looked: Looked, settings: Settings) -> None:
+    declare(looked, "node2", "gv1", name="gv1b")
+    del looked["node3"]
+    assert judge(looked, settings) == []
+
+
+@pytest.mark.parametrize("replica", [1, "1", "many", -3])
+@pytest.mark.parametrize(("allow", "findings"), [([], 1), (["replica_change"], 0)])
+def test_too_few_copies(
+    looked: Looked, settings: Settings, replica: int | str, allow: list[str], findings: int
+) -> None:
+    settings["volumes"] = [{"name": "gv0"}, {"name": "gv1", "replica": replica, "allow": allow}]
+    assert [finding.variable for finding in judge(looked, settings)] == ["storage_volumes"] * findings
+
+
+def test_volume_without_a_usable_name(looked: Looked, settings: Settings) -> None:
+    settings["volumes"] = [*settings["volumes"], {"replica": 3}]
+    assert "storage_volumes" in {finding.variable for finding in judge(looked, settings)}
+
+
+def test_playbook_declares_the_volumes_that_storage_makes() -> None:
+    """Defaults of a role are not seen by another one; copies of its defaults must not drift apart."""
+    (play,) = yaml.safe_load((REPOSITORY / "playbooks" / "preflight.yml").read_text())
+    default = play["roles"][0]["vars"]["preflight_volumes"]
+    volumes = yaml.safe_load((REPOSITORY / "roles/storage/defaults/main.yml").read_text())["storage_volumes"]
+    assert default == "{{ storage_volumes | default(%s) }}" % [{"name": volume["name"]} for volume in volumes]
+    assert not any("replica" in volume for volume in volumes)
 
 
 def test_bridge_without_a_network_card(looked: Looked, settings: Settings) -> None:
@@ -526,9 +673,24 @@ def test_report_of_one(looked: Looked, settings: Settings) -> None:
     assert preflight_report(preflight_findings(looked, settings)).startswith("1 thing stands in the way")
 
 
+def test_lab_inventory_passes(looked: Looked, settings: Settings) -> None:
+    """What the lab declares, on what its machines are like."""
+    lab = REPOSITORY / "inventories" / "lab"
+    group = yaml.safe_load((lab / "group_vars" / "all.yml").read_text())
+    nodes = yaml.safe_load((lab / "group_vars" / "nodes.yml").read_text())
+    groups = yaml.safe_load((lab / "hosts.yml").read_text())["all"]["children"]
+    settings.update(network=group["cluster_network"], vlans=group["cluster_vlans"])
+    for name, hosts in groups.items():
+        assert settings[name] == list(hosts["hosts"])
+        for host, about in hosts["hosts"].items():
+            declared = {**about, **(nodes if name == "nodes" else {})}
+            looked[host]["declared"] = {key.removeprefix("cluster_"): value for key, value in declared.items()}
+    assert judge(looked, settings) == []
+
+
 def test_example_inventory_needs_only_its_secrets(settings: Settings) -> None:
     """Newcomers copy the example: nothing but the placeholders in it may be wrong before any host was looked at."""
-    example = Path(__file__).parents[2] / "inventories" / "example"
+    example = REPOSITORY / "inventories" / "example"
     group = yaml.safe_load((example / "group_vars" / "all" / "main.yml").read_text())
     settings["secrets"] = yaml.safe_load((example / "group_vars" / "all" / "vault.yml").read_text())
     settings.update(
