@@ -18,6 +18,22 @@ Data = Mapping[str, Any]
 DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,41}")
 DISK_KEYS = {"device", "name", "volume"}
 COPIES = 3
+# Beyond these, data is lost or given up, a guest stays frozen, a daemon never starts or never rests.
+RANGES = {
+    "storage_pool_percent": (1, 100),
+    "storage_volume_percent": (1, 100),
+    "storage_autoextend_threshold": (50, 100),
+    "storage_autoextend_percent": (1, 100),
+    "storage_brick_wait": (1, 86400),
+    "storage_mount_wait": (1, 86400),
+    "storage_base_port": (1024, 60900),
+    "backup_keep_daily": (1, 36500),
+    "backup_keep_within_days": (0, 36500),
+    "backup_freeze_limit": (1, 600),
+    "backup_capture_limit": (60, 604800),
+    "telemetry_collect_interval": (10, 3600),
+    "telemetry_collect_timeout": (1, 600),
+}
 LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 PLACEHOLDER = re.compile(
@@ -319,6 +335,20 @@ def _bricks_make_sets(volume: Volume, counts: Mapping[str, int]) -> Iterator[Fin
             f"the disks for {volume.name} do not make sets of {volume.copies} on different nodes, {found}: {listed}",
             f"declare the same number of disks for {volume.name} on each of {volume.copies} nodes",
         )
+
+
+def numbers_in_range(site: Site) -> Iterator[Finding]:
+    """Percentages and limits are such that no harm follows; those that are not set have a role's default."""
+    for variable, (low, high) in RANGES.items():
+        value = site.settings["numbers"].get(variable)
+        number = None if isinstance(value, bool) else _whole(value)
+        if value is not None and (number is None or not low <= number <= high):
+            yield Finding(
+                CLUSTER,
+                variable,
+                f"{value!r} is no whole number from {low} to {high}",
+                "correct it, or leave it out and have the default",
+            )
 
 
 def nics_declared(site: Site) -> Iterator[Finding]:
@@ -652,6 +682,7 @@ SITE_CHECKS: tuple[Check, ...] = (
     disks_declared,
     volumes_have_disks,
     volumes_buildable,
+    numbers_in_range,
     nics_declared,
     vlans_valid,
     secrets_present,
@@ -683,8 +714,8 @@ def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
 
     :param looked: by inventory name the result of node_info. A host that was not looked at (``--limit``) is left out.
     :param settings: ``nodes`` and ``tang`` (names), ``network``, ``gateway``, ``bridges``, ``vlans``, ``volumes``,
-        ``local_volumes``, ``secrets``, ``tang_servers``, ``releases``, ``kvm``, and the limits ``memory_min_mib``,
-        ``disk_min_bytes``, ``clock_limit``.
+        ``local_volumes``, ``numbers`` (by variable), ``secrets``, ``tang_servers``, ``releases``, ``kvm``, and the
+        limits ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
     """
     nodes = [_host(name, looked[name]) for name in settings["nodes"] if name in looked]
     tang = [_host(name, looked[name]) for name in settings["tang"] if name in looked]

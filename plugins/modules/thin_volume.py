@@ -58,11 +58,11 @@ options:
         type: int
         default: 256
       pool_percent:
-        description: Share of the group that the pool gets when it is made; the rest is for extending data and metadata.
+        description: Share of the group, 1 to 100, for a new pool; the rest is for extending data and metadata.
         type: int
         default: 90
       volume_percent:
-        description: Share of the pool that the thin volume gets when it is made; the rest is for snapshots.
+        description: Share of the pool, 1 to 100, that the thin volume gets when it is made; the rest is for snapshots.
         type: int
         default: 85
       profile:

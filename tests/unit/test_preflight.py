@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.personal.cluster.plugins.filter.preflight import (
+    RANGES,
     Finding,
     judge,
     preflight_findings,
@@ -54,6 +55,7 @@ def settings() -> Settings:
         "vlans": [{"name": "blue", "tag": 101}, {"name": "green", "tag": 102}],
         "volumes": yaml.safe_load((REPOSITORY / "roles/storage/defaults/main.yml").read_text())["storage_volumes"],
         "local_volumes": ["bmv0"],
+        "numbers": dict.fromkeys(RANGES),
         "secrets": {"cluster_recovery_passphrase": "correct-horse-battery", "cluster_backup_passphrase": "z" * 24},
         "releases": ["12", "13"],
         "kvm": False,
@@ -364,6 +366,39 @@ def test_a_vlan_cannot_take_the_name_of_the_portgroup_of_all(looked: Looked, set
 def test_vlan_declared_twice(looked: Looked, settings: Settings, key: str) -> None:
     settings["vlans"][1][key] = settings["vlans"][0][key]
     assert f"{key} {settings['vlans'][0][key]} is used 2 times" in only(looked, settings).found
+
+
+@pytest.mark.parametrize("value", [500, 101, 0, -1, "500", "many", 85.5, True, [85]])
+def test_percentage_that_is_none(looked: Looked, settings: Settings, value: Any) -> None:
+    settings["numbers"]["storage_volume_percent"] = value
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "storage_volume_percent")
+    assert finding.found == f"{value!r} is no whole number from 1 to 100"
+
+
+@pytest.mark.parametrize("value", [1, 100, "85"])
+def test_percentage(looked: Looked, settings: Settings, value: Any) -> None:
+    settings["numbers"]["storage_volume_percent"] = value
+    assert judge(looked, settings) == []
+
+
+@pytest.mark.parametrize("variable", RANGES)
+def test_number_out_of_range(looked: Looked, settings: Settings, variable: str) -> None:
+    for limit, beyond in zip(RANGES[variable], (-1, 1), strict=True):
+        settings["numbers"][variable] = limit
+        assert judge(looked, settings) == []
+        settings["numbers"][variable] = limit + beyond
+        assert only(looked, settings).variable == variable
+
+
+def test_playbook_passes_every_number_that_has_a_range(looked: Looked, settings: Settings) -> None:
+    (play,) = yaml.safe_load((REPOSITORY / "playbooks" / "preflight.yml").read_text())
+    passed = play["roles"][0]["vars"]["preflight_numbers"]
+    assert passed == {variable: f"{{{{ {variable} | default(none) }}}}" for variable in RANGES}
+    for variable in RANGES:
+        defaults = REPOSITORY / "roles" / variable.split("_")[0] / "defaults" / "main.yml"
+        settings["numbers"][variable] = yaml.safe_load(defaults.read_text())[variable]
+    assert judge(looked, settings) == []
 
 
 @pytest.mark.parametrize("variable", ["cluster_recovery_passphrase", "cluster_backup_passphrase"])
@@ -680,6 +715,7 @@ def test_lab_inventory_passes(looked: Looked, settings: Settings) -> None:
     nodes = yaml.safe_load((lab / "group_vars" / "nodes.yml").read_text())
     groups = yaml.safe_load((lab / "hosts.yml").read_text())["all"]["children"]
     settings.update(network=group["cluster_network"], vlans=group["cluster_vlans"])
+    settings["numbers"] = {variable: group.get(variable) for variable in RANGES}
     for name, hosts in groups.items():
         assert settings[name] == list(hosts["hosts"])
         for host, about in hosts["hosts"].items():

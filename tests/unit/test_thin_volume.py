@@ -168,6 +168,16 @@ def test_what_is_in_the_way_is_refused() -> None:
         assert [sentence in why for why in lvm.refusals(wanted, stack)] == [True], sentence
 
 
+@pytest.mark.parametrize("percent", [-1, 0, 101, 500])
+@pytest.mark.parametrize("which", ["pool_percent", "volume_percent"])
+def test_a_share_of_more_than_there_is_is_refused(which: str, percent: int) -> None:
+    blank = lvm.Stack(device=True)
+    (why,) = lvm.refusals(lvm._wanted(item(Path("/x"), **{which: percent})), blank)
+    assert why == f"t1: {which} is {percent}; use a number from 1 to 100"
+    for good in (1, 100):
+        assert lvm.refusals(lvm._wanted(item(Path("/x"), **{which: good})), blank) == []
+
+
 def test_a_device_with_data_is_never_touched(tmp_path: Path) -> None:
     asked: list[list[str]] = []
     resource = volumes(tmp_path, replay(TRIXIE, "blank", {DEVICE: "xfs"}, asked))

@@ -427,7 +427,12 @@ def _finished(one: Wanted) -> Stack:
 
 def refusals(one: Wanted, stack: Stack) -> list[str]:
     """Return what stands in the way of ``one``."""
-    found = []
+    shares = {"pool_percent": one.pool_percent, "volume_percent": one.volume_percent}
+    found = [
+        f"{one.name}: {what} is {percent}; use a number from 1 to 100"
+        for what, percent in shares.items()
+        if not 1 <= percent <= 100
+    ]
     if stack.signatures:
         found.append(
             f"{one.device} holds a {' and a '.join(stack.signatures)} signature; if nothing on it is needed: "
