@@ -13,7 +13,9 @@ from typing import Any
 
 Data = Mapping[str, Any]
 
-# With `luks-` before it, a disk's name must fit into a LUKS label of 47 bytes; it also becomes part of the names of
+# What a disk's name follows in the names of LUKS devices and in their labels.
+MAPPER = "luks-"
+# With that before it, a disk's name must fit into a LUKS label of 47 bytes; it also becomes part of the names of
 # volume groups, systemd units and mount points, and of lines of crypttab and fstab.
 DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,41}")
 DISK_KEYS = {"device", "name", "volume"}
@@ -552,6 +554,15 @@ def _disk_usable(host: str, disk: Disk, seen: Data, settings: Data) -> Iterator[
             f"{shown} has {_size(seen['size'])}, {_size(settings['disk_min_bytes'])} are needed",
             "name a bigger disk, or lower preflight_disk_min_bytes",
         )
+    label = str((seen["luks"] or {}).get("label") or "")
+    if disk.name and label.startswith(MAPPER) and label != MAPPER + disk.name:
+        yield Finding(
+            host,
+            variable,
+            f"{shown} is another disk of a cluster: it is labelled {label}, and {disk.name} is declared",
+            "let `device` name the disk that is meant; disks keep the `name` that they were given first",
+        )
+        return
     found = _strangers(disk, seen)
     if found:
         yield Finding(
@@ -565,7 +576,7 @@ def _disk_usable(host: str, disk: Disk, seen: Data, settings: Data) -> Iterator[
 
 def _strangers(disk: Disk, seen: Data) -> str:
     """Say what is on a disk that this cluster did not put there; an empty string when it is blank or ours."""
-    mapper = f"luks-{disk.name}"
+    mapper = MAPPER + disk.name
     luks: Data = seen["luks"] or {}
     others = [signature for signature in seen["signatures"] if signature != "crypto_LUKS"]
     if others:

@@ -572,6 +572,30 @@ def test_disk_that_is_ours(looked: Looked, settings: Settings, luks: dict[str, A
     assert judge(looked, settings) == []
 
 
+@pytest.mark.parametrize("clevis", [True, False])
+def test_disks_that_changed_places(looked: Looked, settings: Settings, clevis: bool) -> None:
+    """Both are of this cluster, and each would be taken for the other; nobody is told to erase them."""
+    for device, label in ((GV0, "luks-gv1"), (GV1, "luks-gv0")):
+        disk = looked["node1"]["node"]["disks"][device]
+        luks = {"version": 2, "label": label, "uuid": "u", "clevis": clevis}
+        disk.update(signatures=["crypto_LUKS"], luks=luks)
+    serve_tang(looked, "")
+    findings = judge(looked, settings)
+    assert [(finding.host, finding.variable) for finding in findings] == [
+        ("node1", "cluster_disks[0].device"),
+        ("node1", "cluster_disks[1].device"),
+    ]
+    assert findings[0].found.endswith("it is labelled luks-gv1, and gv0 is declared")
+    assert "wipefs" not in findings[0].remedy + findings[1].remedy
+
+
+def test_disk_that_is_open_under_the_name_of_another(looked: Looked, settings: Settings) -> None:
+    wrong = {"version": 2, "label": "luks-gv1", "uuid": "u", "clevis": True}
+    put(looked, "node1", {**images()["luks2"], "luks": wrong, "holders": ["/dev/mapper/luks-gv0"]})
+    serve_tang(looked, "")
+    assert "labelled luks-gv1" in only(looked, settings).found
+
+
 def test_disk_of_the_running_system(looked: Looked, settings: Settings) -> None:
     put(looked, "node1", {**images()["ext4"], "mounts": ["/", "/boot"]})
     assert only(looked, settings).found.endswith("carries the running system")
