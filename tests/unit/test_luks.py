@@ -215,6 +215,7 @@ def test_mapper_states() -> None:
         (luks.Disk("luks1"), "/dev/a is LUKS1"),
         (luks.Disk("foreign", GIB, ("xfs",)), "/dev/a holds data (xfs)"),
         (luks.Disk("blank", GIB, (), ("mount /srv",)), "/dev/a is in use by mount /srv"),
+        (replace(DONE, label="luks-b"), "/dev/a is labelled luks-b, and luks-a is declared"),
         (replace(DONE, mapper="elsewhere"), "/dev/a is open as elsewhere"),
         (replace(DONE, holds_backups=True), "/dev/a carries /backup itself"),
         (replace(DONE, bindings=(), keyslots=tuple(range(32))), "all 32 keyslots are in use"),
@@ -222,6 +223,11 @@ def test_mapper_states() -> None:
 )
 def test_refusals(disk: luks.Disk, says: str) -> None:
     assert says in refusals(disk)
+
+
+@pytest.mark.parametrize("label", ["", "luks-a", "data"])
+def test_label_that_names_no_other_disk_of_this_collection(label: str) -> None:
+    assert refusals(replace(DONE, label=label)) == ""
 
 
 def test_more_refusals() -> None:
@@ -253,6 +259,7 @@ def test_read_bound_device(tmp_path: Path, release: str) -> None:
     devices = resource(wish(device=str(disk)), run=run, backup=str(tmp_path / "backup"))
     state = devices.read().disks[str(disk)]
     assert (state.kind, state.keyslots, state.tokens, state.saved) == ("luks2", (0, 1), (0,), False)
+    assert state.label == "luks-x"
     assert [(binding.token, binding.keyslot, binding.first) for binding in state.bindings] == [(0, 1, True)]
     assert len(state.uuid) == 36 and state.uuid.count("-") == 4
     assert len(run.calls) == 1, "one process per LUKS device"
@@ -287,7 +294,7 @@ def test_read_signatures_with_one_process(tmp_path: Path, release: str) -> None:
 
 def test_before_cryptsetup_is_installed(tmp_path: Path) -> None:
     disk = head(tmp_path, "trixie")
-    devices = resource(wish(device=str(disk)))
+    devices = resource(replace(wish(device=str(disk)), name="luks-x"))
     with pytest.raises(NotYet):
         devices.read()
     plan = devices.plan(devices.blank())

@@ -29,9 +29,13 @@ PolicyIn = TypeVar("PolicyIn", contravariant=True)
 
 MAGIC = b"LUKS\xba\xbe"
 VERSION_AT = slice(6, 8)
+LABEL_AT = slice(24, 72)
 UUID_AT = slice(168, 208)
 # The binary header with sequence number and checksum: two headers with equal ones are equal as a whole.
 BINARY_HEADER = 4096
+LABEL_LENGTH = 47
+# Every label that the role encryption gives begins with it.
+OWN_LABEL = "luks-"
 KEYSLOTS = 32
 KEY_SECONDS = 600.0
 LOCK = Path("/run/lock/personal-cluster-luks")
@@ -141,6 +145,7 @@ class Disk:
     mapper_users: tuple[str, ...] = ()
     saved: bool = False
     holds_backups: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -293,11 +298,12 @@ class LuksDevices(Generic[Policy]):
         if int.from_bytes(head[VERSION_AT], "big") != 2:
             return Disk("luks1", size)
         uuid = head[UUID_AT].split(b"\0", 1)[0].decode()
+        label = head[LABEL_AT].split(b"\0", 1)[0].decode(errors="replace")
         if not dump:
-            return Disk("unread", size, uuid=uuid)
+            return Disk("unread", size, uuid=uuid, label=label)
         keyslots, tokens, bindings = self._metadata(wish.device)
         saved = _head(str(self._backup(wish, uuid))) == head
-        return Disk("luks2", size, (), (), uuid, keyslots, tokens, bindings, saved=saved)
+        return Disk("luks2", size, (), (), uuid, keyslots, tokens, bindings, saved=saved, label=label)
 
     def _metadata(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
         data = json.loads(self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout)
@@ -362,6 +368,8 @@ class LuksDevices(Generic[Policy]):
             return [f"holds data ({held}); if it may be lost, wipe it by hand: wipefs --all {wish.device}"]
         if disk.kind == "blank" and disk.users:
             return [f"is in use by {', '.join(disk.users)}"]
+        if disk.label.startswith(OWN_LABEL) and disk.label != wish.name[:LABEL_LENGTH]:
+            return [f"is labelled {disk.label}, and {wish.name} is declared; let device and name mean the same disk"]
         found = []
         if disk.kind == "blank" and not self._passphrase:
             found.append("is blank, and no passphrase was given to format it with")
@@ -498,7 +506,7 @@ class LuksDevices(Generic[Policy]):
         taken = self._signatures([wish.device])[wish.device] + self._kernel.users(self._kernel.number(wish.device))
         if taken:
             raise ClusterError(f"{wish.device} is no longer blank: {', '.join(taken)}; nothing was written to it")
-        argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--label", wish.name[:47]]
+        argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--label", wish.name[:LABEL_LENGTH]]
         argv += [f"--{option}={value}" for option, value in wish.format.items() if value is not None]
         self._tool([*argv, "--key-file", "-", wish.device], self._passphrase)
 
