@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import Any
 
 Data = Mapping[str, Any]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # What a disk's name follows in the names of LUKS devices and in their labels.
 MAPPER = "luks-"
@@ -44,6 +45,9 @@ PLACEHOLDER = re.compile(
 SECRET_LENGTH = 12
 CLUSTER = "cluster"
 TRUNK = "trunk"
+VLAN_KEYS = {"address", "name", "tag"}
+VLAN_NAME = re.compile(r"\S(.*\S)?")
+VLAN_EXAMPLE = "{name: servers, tag: 101}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Site:
     @property
     def volume_names(self) -> list[str]:
         """Everything that needs a disk on every node: the Gluster volumes, and what is local to each node."""
-        return [*(volume.name for volume in self.volumes), *self.settings["local_volumes"]]
+        return [*(volume.name for volume in self.volumes if volume.name), *self.settings["local_volumes"]]
 
 
 Check = Callable[[Site], Iterator[Finding]]
@@ -182,27 +186,49 @@ def names_valid(site: Site) -> Iterator[Finding]:
 
 
 def addresses_valid(site: Site) -> Iterator[Finding]:
-    """The cluster network is one, and each address lies within it."""
+    """The cluster network is one, and each address, the gateway's too, lies within it."""
     try:
         network = ipaddress.ip_network(str(site.settings["network"]))
     except ValueError as error:
         yield Finding(CLUSTER, "cluster_network", str(error), "write it as a network, 10.10.0.0/24 for example")
         return
     for host in site.hosts:
-        if not host.address:
-            yield Finding(host.name, "cluster_address", "it is not set", f"give the host an address of {network}")
-            continue
+        found = _address_fault(host.address, network) if host.address else "it is not set"
+        if found:
+            remedy = f"give the host an address of {network}, or correct cluster_network"
+            yield Finding(host.name, "cluster_address", found, remedy)
+    gateway = site.settings.get("gateway")
+    found = _address_fault(str(gateway), network) if gateway else ""
+    if found:
+        remedy = f"write the router's own address in {network}, without a prefix length; leave it out without a router"
+        yield Finding(CLUSTER, "cluster_gateway", found, remedy)
+
+
+def _address_fault(text: str, network: Network) -> str:
+    """Say why ``text`` is no address of a host in the cluster network; an empty string when it is one."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        return str(error)
+    usable = address in network and address not in (network.network_address, network.broadcast_address)
+    return "" if usable else f"{address} is no host address of cluster_network {network}"
+
+
+def name_servers_valid(site: Site) -> Iterator[Finding]:
+    """Name servers are a list of addresses: by name none of them could be found."""
+    servers = site.settings["dns"]
+    if not isinstance(servers, list):
+        yield Finding(CLUSTER, "cluster_dns", f"{servers!r} is no list", "write it as a list: [10.10.0.1]")
+        return
+    for index, server in enumerate(servers):
         try:
-            address = ipaddress.ip_address(host.address)
-        except ValueError as error:
-            yield Finding(host.name, "cluster_address", str(error), f"give the host an address of {network}")
-            continue
-        if address not in network or address in (network.network_address, network.broadcast_address):
+            ipaddress.ip_address(str(server))
+        except ValueError:
             yield Finding(
-                host.name,
-                "cluster_address",
-                f"{address} is no host address of cluster_network {network}",
-                f"give the host an address of {network}, or correct cluster_network",
+                CLUSTER,
+                f"cluster_dns[{index}]",
+                f"{server!r} is no IPv4 or IPv6 address",
+                "write the name server's address, without a prefix length",
             )
 
 
@@ -307,6 +333,7 @@ def volumes_buildable(site: Site) -> Iterator[Finding]:
             yield Finding(
                 CLUSTER, "storage_volumes", f"{volume.name!r} cannot name a volume", "name it like gv0 or gv1"
             )
+            continue
         if volume.copies < COPIES and "replica_change" not in volume.allow:
             yield Finding(
                 CLUSTER,
@@ -376,24 +403,79 @@ def nics_declared(site: Site) -> Iterator[Finding]:
 
 def vlans_valid(site: Site) -> Iterator[Finding]:
     """Names and tags of the VLANs are valid and distinct."""
-    vlans: Sequence[Data] = site.settings.get("vlans") or []
-    for index, vlan in enumerate(vlans):
-        tag = vlan.get("tag")
-        if not isinstance(tag, int) or not 1 <= tag <= 4094:
-            yield Finding(
-                CLUSTER, f"cluster_vlans[{index}].tag", f"{tag} is no VLAN tag", "use a number from 1 to 4094"
-            )
-        if vlan.get("name") == TRUNK:
-            yield Finding(
-                CLUSTER,
-                f"cluster_vlans[{index}].name",
-                f"{TRUNK} is the portgroup that carries all VLANs",
-                "choose another name",
-            )
+    declared = site.settings.get("vlans") or []
+    if not isinstance(declared, list):
+        yield Finding(CLUSTER, "cluster_vlans", f"{declared!r} is no list", f"write it as a list: [{VLAN_EXAMPLE}]")
+        return
+    for index, vlan in enumerate(declared):
+        if isinstance(vlan, Mapping):
+            yield from _vlan_valid(f"cluster_vlans[{index}]", vlan)
+        else:
+            yield Finding(CLUSTER, f"cluster_vlans[{index}]", f"{vlan!r} is no VLAN", f"write it as {VLAN_EXAMPLE}")
     for key in ("name", "tag"):
-        for value, times in Counter(str(vlan.get(key)) for vlan in vlans).items():
+        used = Counter(str(vlan[key]) for _place, vlan in _vlans(declared) if vlan.get(key))
+        for value, times in used.items():
             if times > 1:
                 yield Finding(CLUSTER, "cluster_vlans", f"{key} {value} is used {times} times", "use each only once")
+
+
+def _vlans(declared: Any) -> list[tuple[str, Data]]:
+    """Return the VLANs that are some, each with its place in the list."""
+    several = enumerate(declared) if isinstance(declared, list) else ()
+    return [(f"cluster_vlans[{index}]", vlan) for index, vlan in several if isinstance(vlan, Mapping)]
+
+
+def _vlan_valid(place: str, vlan: Data) -> Iterator[Finding]:
+    tag, name = vlan.get("tag"), vlan.get("name")
+    for key in sorted(set(vlan) - VLAN_KEYS):
+        yield Finding(CLUSTER, f"{place}.{key}", "a VLAN has no such key", "use name, tag and address only")
+    if not isinstance(tag, int) or not 1 <= tag <= 4094:
+        yield Finding(CLUSTER, f"{place}.tag", f"{tag} is no VLAN tag", "use a number from 1 to 4094")
+    if not isinstance(name, str) or not VLAN_NAME.fullmatch(name):
+        yield Finding(
+            CLUSTER,
+            f"{place}.name",
+            f"{name!r} is no name",
+            "give the VLAN a name of one line, by which guests choose it",
+        )
+    elif name == TRUNK:
+        yield Finding(
+            CLUSTER, f"{place}.name", f"{TRUNK} is the portgroup that carries all VLANs", "choose another name"
+        )
+
+
+def vlan_addresses(site: Site) -> Iterator[Finding]:
+    """What addresses the nodes have in VLANs is an address with its prefix length, and each node's own."""
+    users: dict[str, str] = {}
+    for host in site.nodes:
+        for place, vlan in _vlans(host.declared.get("vlans")):
+            text = str(vlan.get("address") or "")
+            found = _interface_fault(text) if text else ""
+            if text and not found:
+                address = str(ipaddress.ip_interface(text).ip)
+                user = users.setdefault(address, host.name)
+                found = f"{address} belongs to {user} already" if user != host.name else ""
+            if found:
+                yield Finding(
+                    host.name,
+                    f"{place}.address",
+                    found,
+                    "write an address with its prefix length, 10.20.0.11/24 for example, and let a variable of each "
+                    "node make it another one there; or leave it out: guests do not need it",
+                )
+
+
+def _interface_fault(text: str) -> str:
+    try:
+        interface = ipaddress.ip_interface(text)
+    except ValueError as error:
+        return str(error)
+    if "/" not in text:
+        return f"{text}: it has no prefix length"
+    network = interface.network
+    if network.num_addresses > 2 and interface.ip in (network.network_address, network.broadcast_address):
+        return f"{interface.ip} is no host address of {network}"
+    return ""
 
 
 def secrets_present(site: Site) -> Iterator[Finding]:
@@ -652,6 +734,17 @@ def clocks_together(site: Site) -> Iterator[Finding]:
             )
 
 
+def tang_declared(site: Site) -> Iterator[Finding]:
+    """There is a tang host: without one, disks are encrypted and bound to nothing."""
+    if not site.settings["tang"]:
+        yield Finding(
+            CLUSTER,
+            "group tang",
+            "it has no hosts, and no disk would unlock by itself",
+            "put a host that is no node into the inventory group `tang`",
+        )
+
+
 def tang_answers(site: Site) -> Iterator[Finding]:
     """Tang answers every node; before it is set up for the first time, a host that can be logged in to is enough."""
     looked = {host.address: host for host in site.tang}
@@ -690,15 +783,18 @@ SITE_CHECKS: tuple[Check, ...] = (
     names_valid,
     addresses_valid,
     addresses_distinct,
+    name_servers_valid,
     disks_declared,
     volumes_have_disks,
     volumes_buildable,
     numbers_in_range,
     nics_declared,
     vlans_valid,
+    vlan_addresses,
     secrets_present,
     releases_alike,
     clocks_together,
+    tang_declared,
     tang_answers,
 )
 HOST_CHECKS: tuple[HostCheck, ...] = (
@@ -724,9 +820,9 @@ def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
     """Return every finding on every host.
 
     :param looked: by inventory name the result of node_info. A host that was not looked at (``--limit``) is left out.
-    :param settings: ``nodes`` and ``tang`` (names), ``network``, ``gateway``, ``bridges``, ``vlans``, ``volumes``,
-        ``local_volumes``, ``numbers`` (by variable), ``secrets``, ``tang_servers``, ``releases``, ``kvm``, and the
-        limits ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
+    :param settings: ``nodes`` and ``tang`` (names), ``network``, ``gateway``, ``dns``, ``bridges``, ``vlans``,
+        ``volumes``, ``local_volumes``, ``numbers`` (by variable), ``secrets``, ``tang_servers``, ``releases``,
+        ``kvm``, and the limits ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
     """
     nodes = [_host(name, looked[name]) for name in settings["nodes"] if name in looked]
     tang = [_host(name, looked[name]) for name in settings["tang"] if name in looked]

@@ -51,6 +51,7 @@ def settings() -> Settings:
         "tang_servers": ["10.10.0.10:7500"],
         "network": "10.10.0.0/24",
         "gateway": "",
+        "dns": [],
         "bridges": ["br0", "wan0", "vlans"],
         "vlans": [{"name": "blue", "tag": 101}, {"name": "green", "tag": 102}],
         "volumes": yaml.safe_load((REPOSITORY / "roles/storage/defaults/main.yml").read_text())["storage_volumes"],
@@ -174,6 +175,43 @@ def test_address_is_the_gateway(looked: Looked, settings: Settings) -> None:
     finding = only(looked, settings)
     assert finding.host == "node2"
     assert "the gateway" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("gateway", "found"),
+    [
+        ("10.9.9.9", "10.9.9.9 is no host address of cluster_network 10.10.0.0/24"),
+        ("10.10.0.0", "is no host address"),
+        ("10.10.0.255", "is no host address"),
+        ("10.10.0.300", "does not appear to be"),
+        ("10.10.0.1/24", "does not appear to be"),
+        ("router", "does not appear to be"),
+        (["10.10.0.1"], "does not appear to be"),
+    ],
+)
+def test_unusable_gateway(looked: Looked, settings: Settings, gateway: Any, found: str) -> None:
+    settings["gateway"] = gateway
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "cluster_gateway")
+    assert found in finding.found
+
+
+def test_gateway(looked: Looked, settings: Settings) -> None:
+    settings["gateway"] = "10.10.0.1"
+    assert judge(looked, settings) == []
+
+
+@pytest.mark.parametrize("server", ["10.10.0.300", "router.lan", "10.10.0.1/24", "", None])
+def test_name_server_that_is_no_address(looked: Looked, settings: Settings, server: Any) -> None:
+    settings["dns"] = ["9.9.9.9", server, "2620:fe::fe"]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "cluster_dns[1]")
+    assert repr(server) in finding.found
+
+
+def test_name_servers_that_are_no_list(looked: Looked, settings: Settings) -> None:
+    settings["dns"] = "9.9.9.9"
+    assert only(looked, settings).variable == "cluster_dns"
 
 
 def test_no_disk_declared(looked: Looked, settings: Settings) -> None:
@@ -355,6 +393,72 @@ def test_one_network_card_for_two_bridges(looked: Looked, settings: Settings) ->
 def test_invalid_vlan_tag(looked: Looked, settings: Settings, tag: Any) -> None:
     settings["vlans"][0]["tag"] = tag
     assert only(looked, settings).variable == "cluster_vlans[0].tag"
+
+
+@pytest.mark.parametrize("name", [None, "", " ", "two\nlines", ["a"]])
+def test_vlan_without_a_name(looked: Looked, settings: Settings, name: Any) -> None:
+    settings["vlans"][1]["name"] = name
+    assert only(looked, settings).variable == "cluster_vlans[1].name"
+    del settings["vlans"][1]["name"]
+    assert only(looked, settings).variable == "cluster_vlans[1].name"
+
+
+@pytest.mark.parametrize("vlan", ["blue", 101, None, ["blue", 101]])
+def test_vlan_that_is_none(looked: Looked, settings: Settings, vlan: Any) -> None:
+    settings["vlans"][0] = vlan
+    for host in settings["nodes"]:
+        looked[host]["declared"]["vlans"] = settings["vlans"]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "cluster_vlans[0]")
+    assert repr(vlan) in finding.found
+
+
+@pytest.mark.parametrize("vlans", ["blue", {"blue": 101}])
+def test_vlans_that_are_no_list(looked: Looked, settings: Settings, vlans: Any) -> None:
+    settings["vlans"] = vlans
+    looked["node1"]["declared"]["vlans"] = vlans
+    assert only(looked, settings).variable == "cluster_vlans"
+
+
+def test_unknown_key_of_a_vlan(looked: Looked, settings: Settings) -> None:
+    settings["vlans"][0]["adress"] = "10.20.0.1/24"
+    assert only(looked, settings).variable == "cluster_vlans[0].adress"
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("10.20.0.300/24", "does not appear to be"),
+        ("10.20.0.11", "it has no prefix length"),
+        ("10.20.0.11/33", "does not appear to be"),
+        ("10.20.0.0/24", "is no host address"),
+        ("10.20.0.255/24", "is no host address"),
+        (["10.20.0.11/24"], "does not appear to be"),
+    ],
+)
+def test_unusable_address_in_a_vlan(looked: Looked, settings: Settings, address: Any, found: str) -> None:
+    looked["node2"]["declared"]["vlans"] = [settings["vlans"][0], {**settings["vlans"][1], "address": address}]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "cluster_vlans[1].address")
+    assert found in finding.found
+
+
+def test_addresses_in_a_vlan(looked: Looked, settings: Settings) -> None:
+    for number, host in enumerate(settings["nodes"], start=1):
+        looked[host]["declared"]["vlans"] = [{**settings["vlans"][0], "address": f"10.20.0.{number}/24"}]
+    assert judge(looked, settings) == []
+
+
+def test_one_address_in_a_vlan_for_two_nodes(looked: Looked, settings: Settings) -> None:
+    settings["vlans"][0]["address"] = "10.20.0.1/24"
+    for host in settings["nodes"]:
+        looked[host]["declared"]["vlans"] = settings["vlans"]
+    findings = judge(looked, settings)
+    assert [(finding.host, finding.variable) for finding in findings] == [
+        ("node2", "cluster_vlans[0].address"),
+        ("node3", "cluster_vlans[0].address"),
+    ]
+    assert findings[0].found == "10.20.0.1 belongs to node1 already"
 
 
 def test_a_vlan_cannot_take_the_name_of_the_portgroup_of_all(looked: Looked, settings: Settings) -> None:
@@ -684,6 +788,14 @@ def test_tang_stopped_after_disks_were_bound(looked: Looked, settings: Settings)
     assert (finding.host, finding.variable) == ("tang1", "tang_port")
 
 
+def test_no_tang_host(looked: Looked, settings: Settings) -> None:
+    """Disks would be encrypted and bound to nothing: none would unlock by itself."""
+    settings.update(tang=[], tang_servers=[])
+    del looked["tang1"]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "group tang")
+
+
 def test_first_build_of_one_node_alone(looked: Looked, settings: Settings) -> None:
     assert judge({"node1": looked["node1"]}, settings) == []
 
@@ -739,6 +851,7 @@ def test_lab_inventory_passes(looked: Looked, settings: Settings) -> None:
     nodes = yaml.safe_load((lab / "group_vars" / "nodes.yml").read_text())
     groups = yaml.safe_load((lab / "hosts.yml").read_text())["all"]["children"]
     settings.update(network=group["cluster_network"], vlans=group["cluster_vlans"])
+    nodes["cluster_vlans"] = group["cluster_vlans"]
     settings["numbers"] = {variable: group.get(variable) for variable in RANGES}
     for name, hosts in groups.items():
         assert settings[name] == list(hosts["hosts"])
@@ -756,6 +869,7 @@ def test_example_inventory_needs_only_its_secrets(settings: Settings) -> None:
     settings.update(
         network=group["cluster_network"],
         gateway=group["cluster_gateway"],
+        dns=group["cluster_dns"],
         vlans=group["cluster_vlans"],
         tang_servers=["192.168.10.10:7500"],
     )
