@@ -14,7 +14,9 @@ description:
   - UUID and MAC addresses are derived from the cluster's and the guest's name, so they are the same on every node.
   - A running guest takes live what it can (disks and NICs plugged in, a NIC moved to another VLAN, a disc changed).
     The rest is returned as RV(pending) and holds after its next start. A guest is never restarted unasked.
-  - Missing raw images are created sparse, for libvirt's QEMU user. An existing image is never overwritten or shrunk.
+  - Missing raw images of new disks are created sparse, for libvirt's QEMU user. An existing image is never overwritten
+    or shrunk. A disk that the guest has already never gets a blank image - when its image is not there, or is declared
+    at another place to which nobody moved it, the run is refused.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: [personal.cluster.engine, personal.cluster.libvirt]
 options:
@@ -91,7 +93,9 @@ options:
         default: []
         suboptions:
           target:
-            description: Device name in the guest, by which the disk is found again. Counted from V(vda) when not given.
+            description:
+              - Device name in the guest, by which the disk is found again. Counted from V(vda) when not given.
+              - When a disk that is not the last is taken off the list, the ones behind it need their targets.
             type: str
           pool:
             description: Directory pool in which the image lies.
@@ -103,7 +107,7 @@ options:
             description: Path of an image outside of pools.
             type: path
           size:
-            description: Size with its unit. A missing image is created with it, a smaller one grows to it.
+            description: Size with its unit. A new disk's missing image is created with it, a smaller one grows to it.
             type: str
           device:
             description: A disk, or a drive with a disc in it.

@@ -178,6 +178,30 @@ def test_a_guest_is_made_changed_and_removed(prepared: Session) -> None:
     assert prepared.domains(gone)["changed"] is False
 
 
+def test_a_disk_never_becomes_a_blank_one(prepared: Session) -> None:
+    wanted = guest(name="g5", state="defined")
+    image, moved = prepared.images / "g5-vda.img", prepared.images / "moved.img"
+    assert prepared.domains(wanted, check=True)["changed"]
+    assert prepared.domains(wanted)["changed"]
+    image.rename(moved)
+    for check in (True, False):
+        lost = prepared.domains(wanted, check=check)
+        assert lost["failed"] and f"disk vda, {image}, is not there" in lost["msg"] and not image.exists()
+    other = prepared.domains(guest(name="g5", state="defined", disks=[{"pool": "gv0", "size": "16M", "name": "x.img"}]))
+    assert other["failed"] and f"its disk vda is {image}; move that image there first" in other["msg"]
+    assert str(image) in prepared.virsh("domblklist", "g5") and not (prepared.images / "x.img").exists()
+
+    # The guest follows its image, and takes new disks.
+    first = {"pool": "gv0", "size": "16M", "name": "moved.img"}
+    followed = prepared.domains(guest(name="g5", state="defined", disks=[first, {"pool": "gv0", "size": "1M"}]))
+    assert followed["actions"][0] == "create image g5-vdb.img in pool gv0, 1 MiB" and len(followed["actions"]) == 2
+    assert prepared.domains(guest(name="g5", state="absent"))["actions"] == ["undefine guest g5"]
+    # Killed before the guest was defined, a run leaves an image of the right size: the next one uses it.
+    again = prepared.domains(guest(name="g5", state="defined", disks=[first]))
+    assert again["actions"] == ["define guest g5"]
+    prepared.domains(guest(name="g5", state="absent"))
+
+
 def test_vlans_uuid_and_places_are_guarded(prepared: Session) -> None:
     nic = guest(name="g2", state="defined", nics=[{"network": "vlans", "vlan": "red"}])
     result = prepared.domains(nic)

@@ -212,7 +212,9 @@ def test_a_fresh_node_is_planned_from_nothing() -> None:
     ("change", "state", "message"),
     [
         ({"disks": [{**DISK, "size": "8M"}]}, {}, "never shrunk"),
-        ({"disks": [{**DISK, "size": None}]}, {"size": None}, "does not exist; give its size"),
+        ({"disks": [DISK, {**DISK, "name": "data.img", "size": None}]}, {}, "does not exist; give its size"),
+        ({}, {"size": None}, f"the image of its disk vda, {IMAGE}, is not there"),
+        ({"state": "absent", "delete_disks": ["/etc/passwd"]}, {"size": None}, "is none of its disks"),
         ({"uuid": "00000000-0000-4000-8000-000000000001"}, {}, "declare uuid"),
         ({"delete_disks": [IMAGE]}, {}, "state is not absent"),
         ({"state": "absent", "delete_disks": ["/etc/passwd"]}, {}, "is none of its disks"),
@@ -245,6 +247,52 @@ def test_nics_must_not_end_on_the_trunk_by_mistake() -> None:
     assert "has no VLAN red" in problems(vlan="red")[0]
     assert "name one of" in problems(vlan=None)[0]
     assert "has no network wan0" in problems(network="wan0")[0]
+
+
+@pytest.mark.parametrize("disk", [{"name": "g1-vda2.img"}, {"pool": "bmv0"}, {"target": "vda", "path": "/srv/x.img"}])
+@pytest.mark.parametrize("live", [False, True])
+def test_a_disk_of_a_guest_is_never_replaced_by_a_blank_one(xml: str, disk: dict[str, Any], live: bool) -> None:
+    # Another name or pool, or the second disk of a list of which the first was removed: it is vda now.
+    wanted = {**G1, "state": "running", "disks": [{**DISK, **disk}]}
+    if "path" in disk:
+        wanted["disks"][0].update(pool=None)
+    state = node(xml, live=xml if live else None)
+    state = replace(state, pools={**state.pools, "bmv0": Pool("/srv/bmv0/images", True)})
+    planned = plan(state, wanted)
+    assert planned.steps == [] and len(planned.refusals) == 1
+    assert f"its disk vda is {IMAGE}; move that image" in planned.refusals[0]
+    # Somebody moved it: the guest follows.
+    path = guest_from(wanted, "lab", {name: pool.path for name, pool in state.pools.items()}).disks[0].path
+    moved = plan(replace(state, files={path: 16 << 20}), wanted)
+    assert moved.refusals == [] and f"disk vda from {path}" in sentences(moved)[0]
+
+
+def test_a_disk_that_is_no_file_is_not_replaced_either(xml: str) -> None:
+    root = ET.fromstring(xml)
+    disk = root.find("devices/disk[@device='disk']")
+    assert disk is not None
+    disk.set("type", "block")
+    source = disk.find("source")
+    assert source is not None
+    source.attrib.clear()
+    source.set("dev", "/dev/sdz")
+    planned = plan(node(ET.tostring(root, encoding="unicode"), size=None), G1)
+    assert planned.steps == [] and "its disk vda is not a file" in planned.refusals[0]
+
+
+def test_an_image_is_not_put_into_a_guest_twice(xml: str) -> None:
+    two = {**G1, "disks": [DISK, {**DISK, "name": "data.img"}]}
+    both = plan(node(xml), two).predicted
+    # The first was taken off the list: what was vdb would be vda, and still vdb.
+    planned = plan(both, {**G1, "disks": [{**DISK, "name": "data.img"}]})
+    assert planned.steps == [] and "data.img is its disk vdb already; give it target: vdb" in planned.refusals[0]
+    assert plan(both, {**G1, "disks": [{**DISK, "name": "data.img", "target": "vdb"}]}).refusals == []
+    assert plan(both, two).refusals == []
+
+
+def test_a_run_killed_before_the_definition_goes_on() -> None:
+    planned = plan(node(None), G1)
+    assert planned.refusals == [] and sentences(planned) == ["define guest g1", "start guest g1 with the node"]
 
 
 def test_an_image_grows_with_its_declaration(xml: str) -> None:

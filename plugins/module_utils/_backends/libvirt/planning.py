@@ -6,13 +6,13 @@ from __future__ import annotations
 import copy
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.actions import Actions, nic_problems
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.declared import Guest
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.declared import Disk, Guest
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.elements import attribute, child
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.names import show_size
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.patching import (
@@ -21,7 +21,13 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt
     blank_domain,
     patch,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import Domain, Node, disk_files
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import (
+    Attached,
+    Domain,
+    Node,
+    attached,
+    disk_files,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 
 
@@ -82,8 +88,13 @@ class GuestPlan:
             return self._delete_refusals(domain)
         for path in guest.delete_disks:
             refusals.append(f"guest {guest.name}: delete_disks names {path}, but state is not absent")
+        has = {} if domain is None else attached(domain.inactive)
         for disk in guest.disks:
             size = self.files.get(disk.path)
+            refusals += self._attached_twice(disk, has)
+            if size is None and self._keeps(disk, has):
+                refusals.append(self._vanished(disk, has[disk.target]))
+                continue
             for other in self._users(disk.path) if disk.device == "disk" else []:
                 refusals.append(f"guest {guest.name}: disk {disk.path} belongs to guest {other}")
             if size is None and disk.size is None and not self.state.fresh:
@@ -96,6 +107,32 @@ class GuestPlan:
                     "an image is never shrunk, declare its real size"
                 )
         return refusals
+
+    def _keeps(self, disk: Disk, has: Mapping[str, Attached]) -> bool:
+        """Return whether the guest has this disk, so that no blank image may take its place."""
+        # Where a pool that is not there yet will lie is not known: nothing can be said of its images.
+        known = disk.pool is None or disk.pool in self.state.pools
+        return known and disk.device == "disk" and disk.target in has and has[disk.target].device == "disk"
+
+    def _vanished(self, disk: Disk, now: Attached) -> str:
+        if now.path == disk.path:
+            return (
+                f"guest {self.guest.name}: the image of its disk {disk.target}, {disk.path}, is not there; "
+                "mount its storage, or restore it: a blank one is never put in its place"
+            )
+        place = f"is {now.path}; move that image" if now.path else "is not a file; bring its content"
+        return (
+            f"guest {self.guest.name}: {disk.path} is not there, and its disk {disk.target} {place} there first, "
+            "or declare the disk as it is; a new disk needs a target of its own"
+        )
+
+    def _attached_twice(self, disk: Disk, has: Mapping[str, Attached]) -> list[str]:
+        declared = {it.target for it in self.guest.disks}
+        return [
+            f"guest {self.guest.name}: {disk.path} is its disk {target} already; give it target: {target}"
+            for target, other in has.items()
+            if other.path == disk.path and target not in declared and disk.device == "disk"
+        ]
 
     def _delete_refusals(self, domain: Optional[Domain]) -> list[str]:
         refusals = []

@@ -53,6 +53,14 @@ class Node:
     fresh: bool = False
 
 
+@dataclass(frozen=True)
+class Attached:
+    """What a domain has at a target; ``path`` is nothing when that is not a file."""
+
+    path: Optional[str]
+    device: str
+
+
 def read_domains(connection: Any) -> dict[str, Domain]:
     """Return all domains of the connection."""
     return {domain.name(): _read_domain(domain) for domain in explained(connection.listAllDomains)}
@@ -99,6 +107,14 @@ def portgroups(xml: str) -> frozenset[str]:
 def disk_files(xml: str) -> list[str]:
     """Return the files of a domain's disks and discs."""
     return [source.get("file", "") for source in ET.fromstring(xml).iterfind("devices/disk/source[@file]")]
+
+
+def attached(xml: str) -> dict[str, Attached]:
+    """Return a domain's disks and drives by their target."""
+    return {
+        attribute(disk, "target", "dev") or "": Attached(attribute(disk, "source", "file"), disk.get("device", "disk"))
+        for disk in ET.fromstring(xml).iterfind("devices/disk")
+    }
 
 
 def summary(domain: Domain) -> dict[str, Any]:
