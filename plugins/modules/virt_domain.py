@@ -115,7 +115,9 @@ options:
             choices: [disk, cdrom]
             default: disk
           format:
-            description: Format of the image. Only raw images are created.
+            description:
+              - Format of the image. Only raw images are created.
+              - Refused when the guest uses the image with another one, or a new disk's image begins as another one.
             type: str
             choices: [raw, qcow2]
             default: raw

@@ -202,6 +202,22 @@ def test_a_disk_never_becomes_a_blank_one(prepared: Session) -> None:
     prepared.domains(guest(name="g5", state="absent"))
 
 
+def test_a_qcow2_image_is_not_taken_for_a_raw_one(prepared: Session) -> None:
+    image = prepared.images / "g6-vda.img"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "16M"], check=True)
+    before = image.read_bytes()
+    for check in (True, False):
+        refused = prepared.domains(guest(name="g6", state="defined"), check=check)
+        assert refused["failed"] and f"{image} is qcow2, declared is raw; declare format: qcow2" in refused["msg"]
+    assert "g6" not in prepared.virsh("list", "--all", "--name")
+    right = guest(name="g6", state="defined", disks=[{"pool": "gv0", "size": "16M", "format": "qcow2"}])
+    assert prepared.domains(right)["actions"] == ["define guest g6"]
+    refused = prepared.domains(guest(name="g6", state="defined"))
+    assert refused["failed"] and "declare format: qcow2" in refused["msg"] and image.read_bytes() == before
+    assert prepared.domains(right)["actions"] == []
+    prepared.domains(guest(name="g6", state="absent"))
+
+
 def test_vlans_uuid_and_places_are_guarded(prepared: Session) -> None:
     nic = guest(name="g2", state="defined", nics=[{"network": "vlans", "vlan": "red"}])
     result = prepared.domains(nic)

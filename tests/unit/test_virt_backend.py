@@ -295,6 +295,33 @@ def test_a_run_killed_before_the_definition_goes_on() -> None:
     assert planned.refusals == [] and sentences(planned) == ["define guest g1", "start guest g1 with the node"]
 
 
+@pytest.mark.parametrize(("found", "declared"), [("qcow2", "raw"), ("raw", "qcow2")])
+def test_the_definition_says_which_format_an_image_has(xml: str, found: str, declared: str) -> None:
+    root = ET.fromstring(xml)
+    for driver in root.iterfind("devices/disk/driver"):
+        driver.set("type", found)
+    state = node(ET.tostring(root, encoding="unicode"), size=3 << 20)
+    planned = plan(state, {**G1, "disks": [{**DISK, "format": declared}]})
+    assert planned.steps == [] and len(planned.refusals) == 1
+    assert f"{IMAGE} is {found}, declared is {declared}; declare format: {found}" in planned.refusals[0]
+    # The first bytes of a raw image are its guest's to write: they change nothing.
+    state = replace(state, qcow2=frozenset({IMAGE}))
+    assert plan(state, {**G1, "disks": [{**DISK, "format": declared}]}).refusals == planned.refusals
+    assert plan(state, {**G1, "disks": [{**DISK, "format": found, "size": None}]}).refusals == []
+
+
+@pytest.mark.parametrize(("found", "declared"), [("qcow2", "raw"), ("raw", "qcow2")])
+def test_a_new_disk_begins_with_its_format(xml: str, found: str, declared: str) -> None:
+    path = "/srv/gv0/images/new.img"
+    qcow2 = frozenset({path} if found == "qcow2" else set[str]())
+    for state in (node(None), node(xml)):
+        state = replace(state, files={path: 3 << 20}, qcow2=qcow2)
+        planned = plan(state, {**G1, "disks": [{**DISK, "name": "new.img", "format": declared, "size": None}]})
+        assert planned.steps == [] and f"{path} is {found}, declared is {declared}" in planned.refusals[0]
+        right = plan(state, {**G1, "disks": [{**DISK, "name": "new.img", "format": found, "size": None}]})
+        assert right.refusals == [] and right.steps
+
+
 def test_an_image_grows_with_its_declaration(xml: str) -> None:
     planned = plan(node(xml), {**G1, "disks": [{**DISK, "size": "32M"}]})
     assert sentences(planned) == [f"grow {IMAGE} from 16 MiB to 32 MiB"]

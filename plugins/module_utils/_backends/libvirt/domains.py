@@ -19,6 +19,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import (
     Node,
+    begins_as_qcow2,
     read_domains,
     read_networks,
     read_pools,
@@ -47,7 +48,12 @@ class Domains:
             pools=pools,
             networks=read_networks(self._connection),
         )
-        return replace(node, files={path: _size(path) for guest in self._guests(node) for path in _files(guest)})
+        guests = self._guests(node)
+        return replace(
+            node,
+            files={path: _size(path) for guest in guests for path in _files(guest)},
+            qcow2=frozenset(disk.path for guest in guests for disk in guest.disks if begins_as_qcow2(disk.path)),
+        )
 
     def blank(self) -> Node:
         """Return a node without domains, pools and networks."""

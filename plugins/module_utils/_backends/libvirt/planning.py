@@ -95,6 +95,12 @@ class GuestPlan:
             if size is None and self._keeps(disk, has):
                 refusals.append(self._vanished(disk, has[disk.target]))
                 continue
+            if size is not None and (found := self._format(disk, has.get(disk.target))) != disk.format:
+                refusals.append(
+                    f"guest {guest.name}: {disk.path} is {found}, declared is {disk.format}; "
+                    f"declare format: {found}, or give a converted image another name"
+                )
+                continue
             for other in self._users(disk.path) if disk.device == "disk" else []:
                 refusals.append(f"guest {guest.name}: disk {disk.path} belongs to guest {other}")
             if size is None and disk.size is None and not self.state.fresh:
@@ -125,6 +131,13 @@ class GuestPlan:
             f"guest {self.guest.name}: {disk.path} is not there, and its disk {disk.target} {place} there first, "
             "or declare the disk as it is; a new disk needs a target of its own"
         )
+
+    def _format(self, disk: Disk, now: Optional[Attached]) -> str:
+        """Return the format of an image that is there."""
+        if now and now.path == disk.path and now.format:
+            # Not from its bytes: the guest writes those, and could pass a raw disk off as qcow2 with a backing file.
+            return now.format
+        return "qcow2" if disk.path in self.state.qcow2 else "raw"
 
     def _attached_twice(self, disk: Disk, has: Mapping[str, Attached]) -> list[str]:
         declared = {it.target for it in self.guest.disks}

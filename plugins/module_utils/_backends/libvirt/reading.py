@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,13 +44,14 @@ class Node:
     """What one read of a node returns.
 
     ``networks`` maps a network to its portgroups, ``files`` each declared file to its size in
-    bytes, or nothing when it is missing.
+    bytes, or nothing when it is missing; ``qcow2`` are those of the declared disks that begin as qcow2.
     """
 
     domains: Mapping[str, Domain] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
     networks: Mapping[str, frozenset[str]] = field(default_factory=dict)
     files: Mapping[str, Optional[int]] = field(default_factory=dict)
+    qcow2: frozenset[str] = frozenset()
     fresh: bool = False
 
 
@@ -59,6 +61,7 @@ class Attached:
 
     path: Optional[str]
     device: str
+    format: Optional[str]
 
 
 def read_domains(connection: Any) -> dict[str, Domain]:
@@ -112,9 +115,22 @@ def disk_files(xml: str) -> list[str]:
 def attached(xml: str) -> dict[str, Attached]:
     """Return a domain's disks and drives by their target."""
     return {
-        attribute(disk, "target", "dev") or "": Attached(attribute(disk, "source", "file"), disk.get("device", "disk"))
+        attribute(disk, "target", "dev") or "": Attached(
+            attribute(disk, "source", "file"), disk.get("device", "disk"), attribute(disk, "driver", "type")
+        )
         for disk in ET.fromstring(xml).iterfind("devices/disk")
     }
+
+
+def begins_as_qcow2(path: str) -> bool:
+    """Return whether a file that can be read begins like a qcow2 image."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"QFI\xfb"
+    except OSError:
+        return False
 
 
 def summary(domain: Domain) -> dict[str, Any]:
