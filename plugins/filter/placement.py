@@ -25,7 +25,7 @@ def _home(guest: Guest, found: Found, problems: list[str]) -> Optional[str]:
             f"and run on each other node: virsh undefine --nvram {name}"
         )
         return None
-    if guest.get("state") == "absent":
+    if guest.get("state") == "absent" and not guest.get("delete_disks"):
         return None
     if preferred not in found:
         problems.append(f"guest {name}: its node {preferred} is none of {', '.join(found)}")

@@ -172,7 +172,9 @@ options:
         type: bool
         default: false
       delete_disks:
-        description: With O(domains[].state=absent), the image files that are deleted too, by path.
+        description:
+          - With O(domains[].state=absent), the image files that are deleted before the guest is undefined, by path.
+          - Only disks of the guest are deleted. Files named for a guest that is gone already stay, with a warning.
         type: list
         elements: path
         default: []

@@ -202,6 +202,18 @@ def test_a_disk_never_becomes_a_blank_one(prepared: Session) -> None:
     prepared.domains(guest(name="g5", state="absent"))
 
 
+def test_a_removal_that_was_killed_is_completed(prepared: Session) -> None:
+    image = prepared.images / "g7-vda.img"
+    prepared.domains(guest(name="g7", state="defined"))
+    gone = guest(name="g7", state="absent", delete_disks=[str(image)])
+    image.unlink()
+    assert prepared.domains(gone)["actions"] == ["undefine guest g7"]
+    # A file at that place is somebody else's from now on.
+    image.touch()
+    assert prepared.domains(gone)["changed"] is False and image.exists()
+    image.unlink()
+
+
 def test_a_qcow2_image_is_not_taken_for_a_raw_one(prepared: Session) -> None:
     image = prepared.images / "g6-vda.img"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "16M"], check=True)

@@ -322,6 +322,23 @@ def test_a_new_disk_begins_with_its_format(xml: str, found: str, declared: str) 
         assert right.refusals == [] and right.steps
 
 
+def test_images_are_deleted_while_the_definition_still_names_them(xml: str) -> None:
+    gone = {**G1, "state": "absent", "delete_disks": [IMAGE]}
+    delete, undefine = f"delete the disk {IMAGE} of guest g1", "undefine guest g1"
+    assert sentences(plan(node(xml, live=xml), gone)) == ["shut down guest g1", delete, undefine]
+    # Killed after each step, the next run finds what is left to do.
+    assert sentences(plan(node(xml), gone)) == [delete, undefine]
+    assert sentences(plan(node(xml, size=None), gone)) == [undefine]
+    assert sentences(plan(node(None, size=None), gone)) == []
+
+
+def test_files_of_no_guest_are_not_deleted() -> None:
+    # What is at the path of a guest that is gone may be another's by now, or never was its disk.
+    planned = plan(node(None), {**G1, "state": "absent", "delete_disks": [IMAGE]})
+    assert planned.steps == [] and planned.refusals == []
+    assert planned.warnings == [f"guest g1 is not defined on this node, so {IMAGE} is not deleted; delete it by hand"]
+
+
 def test_an_image_grows_with_its_declaration(xml: str) -> None:
     planned = plan(node(xml), {**G1, "disks": [{**DISK, "size": "32M"}]})
     assert sentences(planned) == [f"grow {IMAGE} from 16 MiB to 32 MiB"]

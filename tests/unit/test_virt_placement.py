@@ -36,6 +36,14 @@ def test_an_absent_guest_is_removed_where_it_is_and_made_nowhere() -> None:
     assert places({"node1": {}, "node2": {}}, gone) == {"node1": [], "node2": []}
 
 
+def test_disks_to_delete_of_a_guest_that_is_nowhere_are_not_passed_over() -> None:
+    # virt_domain warns of those that are there.
+    gone = {**G1, "state": "absent", "delete_disks": ["/srv/gv0/images/g1-vda.img"]}
+    assert places({"node1": {}, "node2": {}}, gone) == {"node1": ["g1"], "node2": []}
+    assert places({"node1": {}, "node2": RUNNING}, gone) == {"node1": [], "node2": ["g1"]}
+    assert places({"node1": {}, "node2": None}, gone) == {"node1": [], "node2": []}
+
+
 @pytest.mark.parametrize(
     ("found", "guests", "message"),
     [

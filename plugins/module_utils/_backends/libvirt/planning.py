@@ -166,15 +166,21 @@ class GuestPlan:
 
     def _remove(self, domain: Optional[Domain]) -> None:
         guest = self.guest
-        if domain is not None:
-            if domain.active:
-                self._add(f"shut down guest {guest.name}", self.actions.stop, guest)
-            self._add(f"undefine guest {guest.name}", self.actions.undefine, guest)
-            del self.domains[guest.name]
-        for path in guest.delete_disks:
-            if self.files.get(path) is not None:
-                self._add(f"delete the disk {path} of guest {guest.name}", os.unlink, path)
-                self.files[path] = None
+        named = [path for path in guest.delete_disks if self.files.get(path) is not None]
+        if domain is None:
+            self.plan.warnings += [
+                f"guest {guest.name} is not defined on this node, so {path} is not deleted; delete it by hand"
+                for path in named
+            ]
+            return
+        if domain.active:
+            self._add(f"shut down guest {guest.name}", self.actions.stop, guest)
+        # Images before the definition: it says whose they are, and brings the next run here if this one is killed.
+        for path in named:
+            self._add(f"delete the disk {path} of guest {guest.name}", os.unlink, path)
+            self.files[path] = None
+        self._add(f"undefine guest {guest.name}", self.actions.undefine, guest)
+        del self.domains[guest.name]
 
     def _images(self, domain: Optional[Domain]) -> None:
         for disk in self.guest.disks:
