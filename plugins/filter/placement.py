@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.declared import disk_place
 
 Guest = Mapping[str, Any]
 Found = Mapping[str, Optional[Mapping[str, Any]]]
@@ -34,21 +36,72 @@ def _home(guest: Guest, found: Found, problems: list[str]) -> Optional[str]:
     return preferred if all(domains is not None for domains in found.values()) else None
 
 
-def place_guests(guests: Sequence[Guest], found: Found) -> dict[str, list[dict[str, Any]]]:
+def _declared_images(guest: Guest, pools: Mapping[str, str]) -> list[str]:
+    """Return the images that a guest shall have, or that are deleted with it."""
+    if guest.get("state") == "absent":
+        return list(guest.get("delete_disks") or ())
+    disks = enumerate(guest.get("disks") or ())
+    return [
+        disk_place(guest["name"], number, disk, pools)[1]
+        for number, disk in disks
+        if disk.get("device", "disk") == "disk"
+    ]
+
+
+def _found_images(found: Found) -> Iterator[tuple[str, str, str]]:
+    """Return node, guest and image for each image that a guest has now."""
+    for node, domains in found.items():
+        for name, domain in (domains or {}).items():
+            for disk in domain.get("disks", {}).values():
+                if disk["file"] and disk["device"] == "disk":
+                    yield node, name, disk["file"]
+
+
+def _refuse_double(
+    declared: Sequence[tuple[str, str, str]], found: Found, local: Sequence[str], problems: list[str]
+) -> None:
+    """Add a problem for each declared image of two guests; ``declared`` has node, guest and image of each."""
+
+    def file(node: str, path: str) -> tuple[str, str]:
+        path = posixpath.normpath(path)
+        return node if path.startswith(tuple(folder.rstrip("/") + "/" for folder in local)) else "", path
+
+    guests: dict[tuple[str, str], set[str]] = {file(node, path): set() for node, _, path in declared}
+    for node, name, path in (*declared, *_found_images(found)):
+        guests.get(file(node, path), set()).add(name)
+    problems += [
+        f"{path} is an image of the guests {', '.join(sorted(names))}; give each its own "
+        "(if every node has its own file there, name the directory in hypervisor_local_dirs)"
+        for (_, path), names in guests.items()
+        if len(names) > 1
+    ]
+
+
+def place_guests(
+    guests: Sequence[Guest], found: Found, pools: Sequence[Mapping[str, str]] = (), local: Sequence[str] = ()
+) -> dict[str, list[dict[str, Any]]]:
     """Return for each node the guests that it shall have: where a guest already is, else on its preferred node.
 
     :param guests: the guests of the cluster; ``node`` is the preferred one.
     :param found: for each node its domains by name, or nothing when the node was not asked.
-    :raises AnsibleFilterError: a guest is on two nodes, is declared twice or prefers an unknown node.
+    :param pools: the storage pools with ``name`` and ``path``.
+    :param local: directories of which each node has its own; the same path elsewhere is the same file on all nodes.
+    :raises AnsibleFilterError: a guest is on two nodes, is declared twice or prefers an unknown node; an image is two
+        guests'.
     """
     problems: list[str] = []
     placed: dict[str, list[dict[str, Any]]] = {node: [] for node in found}
     names = [guest["name"] for guest in guests]
     problems += [f"guest {name} is declared twice" for name in sorted({it for it in names if names.count(it) > 1})]
+    folders = {pool["name"]: pool["path"] for pool in pools}
+    images: list[tuple[str, str, str]] = []
     for guest in guests:
         home = _home(guest, found, problems)
+        where = home or guest.get("node") or ""
+        images += [(where, guest["name"], path) for path in _declared_images(guest, folders)]
         if home is not None:
             placed[home].append({key: value for key, value in guest.items() if key != "node"})
+    _refuse_double(images, found, local, problems)
     if problems:
         raise AnsibleFilterError("; ".join(problems))
     return placed

@@ -44,6 +44,80 @@ def test_disks_to_delete_of_a_guest_that_is_nowhere_are_not_passed_over() -> Non
     assert places({"node1": {}, "node2": None}, gone) == {"node1": [], "node2": []}
 
 
+POOLS = [{"name": "gv0", "path": "/srv/gv0/images"}, {"name": "bmv0", "path": "/srv/bmv0/images"}]
+LOCAL = ["/srv/bmv0"]
+GV0 = {"pool": "gv0", "name": "x.img"}
+BMV0 = {"pool": "bmv0", "name": "x.img"}
+IMAGE = "/srv/gv0/images/x.img"
+
+
+def with_image(name: str, node: str, *disks: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": name, "node": node, "disks": list(disks), **more}
+
+
+def has(path: str, device: str = "disk") -> dict[str, Any]:
+    return {"other": {"state": "running", "disks": {"vda": {"file": path, "device": device}}}}
+
+
+@pytest.mark.parametrize(
+    ("found", "guests", "message"),
+    [
+        (
+            {},
+            [with_image("a", "node1", GV0), with_image("b", "node2", GV0)],
+            f"{IMAGE} is an image of the guests a, b;",
+        ),
+        (
+            {},
+            [with_image("a", "node1", GV0), with_image("b", "node2", {"path": IMAGE})],
+            f"{IMAGE} is an image of the guests a, b;",
+        ),
+        (
+            {},
+            [
+                with_image("a", "node1", {"pool": "gv0"}),
+                with_image("b", "node2", {"path": "/srv/gv0/images//a-vda.img"}),
+            ],
+            "a-vda.img is an image of the guests a, b;",
+        ),
+        ({}, [with_image("a", "node1", BMV0), with_image("b", "node1", BMV0)], "/srv/bmv0/images/x.img is an image of"),
+        # What libvirt has counts too, declared or not.
+        ({"node2": has(IMAGE)}, [with_image("a", "node1", GV0)], "guests a, other;"),
+        ({"node1": RUNNING | has(IMAGE)}, [with_image("g1", "node2", GV0)], "guests g1, other;"),
+        # Neither is an image deleted that another guest has or gets.
+        (
+            {"node1": {"a": {"state": "shutdown"}}},
+            [with_image("a", "node1", state="absent", delete_disks=[IMAGE]), with_image("b", "node2", GV0)],
+            "guests a, b;",
+        ),
+        (
+            {"node1": {"a": {"state": "shutdown"}}, "node2": has(IMAGE)},
+            [with_image("a", "node1", state="absent", delete_disks=[IMAGE])],
+            "guests a, other;",
+        ),
+    ],
+)
+def test_an_image_belongs_to_one_guest(found: dict[str, Any], guests: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=message) as caught:
+        place_guests(guests, {"node1": {}, "node2": {}, **found}, POOLS, LOCAL)
+    assert str(caught.value).count("hypervisor_local_dirs") == 1
+
+
+def test_what_is_not_the_same_image_is_no_conflict() -> None:
+    found = {"node1": {}, "node2": has("/srv/bmv0/images/x.img") | {"b": has(IMAGE)["other"]}}
+    disc = {"path": "/srv/gv0/iso/debian.iso", "device": "cdrom"}
+    guests = [
+        with_image("a", "node1", BMV0, disc),
+        with_image("b", "node2", GV0, disc),
+        with_image("gone", "node1", GV0, state="absent"),
+        with_image("c", "node1", {"pool": "gv0"}),
+        with_image("d", "node1", {"pool": "gv0"}),
+    ]
+    assert len(place_guests(guests, found, POOLS, LOCAL)["node1"]) == 3
+    same = {"node1": {"other": has(IMAGE)["other"]}, "node2": {"more": has(IMAGE)["other"]}}
+    assert place_guests([with_image("a", "node1", BMV0)], same, POOLS, LOCAL)["node1"]
+
+
 @pytest.mark.parametrize(
     ("found", "guests", "message"),
     [

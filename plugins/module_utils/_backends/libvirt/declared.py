@@ -88,12 +88,16 @@ def guest_from(item: Mapping[str, Any], cluster: str, pools: Mapping[str, str]) 
     )
 
 
+def disk_place(guest: str, number: int, item: Mapping[str, Any], pools: Mapping[str, str]) -> tuple[str, str]:
+    """Return target and path of disk ``number`` (from 0) of ``guest``, declared in full or in part."""
+    letters = "vd" if (item.get("bus") or "virtio") == "virtio" else "sd"
+    target = item.get("target") or letters + "abcdefghijklmnop"[number]
+    folder = pools.get(item.get("pool") or "", f"<pool {item.get('pool')}>")
+    return target, item.get("path") or f"{folder}/{item.get('name') or f'{guest}-{target}.img'}"
+
+
 def _disk_from(guest: str, number: int, item: Mapping[str, Any], pools: Mapping[str, str]) -> Disk:
-    target = item["target"] or {"virtio": "vd", "sata": "sd", "scsi": "sd"}[item["bus"]] + "abcdefghijklmnop"[number]
-    path = item["path"]
-    if path is None:
-        folder = pools.get(item["pool"], f"<pool {item['pool']}>")
-        path = f"{folder}/{item['name'] or f'{guest}-{target}.img'}"
+    target, path = disk_place(guest, number, item, pools)
     return Disk(
         target=target,
         path=path,
