@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from ansible_collections.personal.cluster.plugins.filter.systemd import systemd_path
 
 ROLE = Path(__file__).parents[2] / "roles" / "storage"
 RECORDED = Path(__file__).parent / "recorded" / "gluster"
@@ -39,7 +39,7 @@ def render(template: str, **variables: Any) -> str:
     environment.filters |= {
         "combine": lambda one, other: {**one, **other},
         "to_json": json.dumps,
-        "regex_replace": lambda text, old, new: re.sub(old, new, text),
+        "personal.cluster.systemd_path": systemd_path,
     }
     text = (ROLE / "templates" / template).read_text()
     return environment.from_string(text).render({**defaults, "inventory_hostname": "node1", **variables})
