@@ -10,6 +10,7 @@ Needs root and the Debian packages borgbackup, libvirt-daemon-system, python3-li
 from __future__ import annotations
 
 import calendar
+import fcntl
 import json
 import os
 import shutil
@@ -55,6 +56,20 @@ DOMAIN = """
 """
 
 
+RESTING = """
+<node><domain type='test'>
+  <name>{name}</name><uuid>8d64c3c9-e90a-4cff-8a13-eab9ed08f6fa</uuid>
+  <memory unit='MiB'>32</memory>
+  <os><type>hvm</type></os>
+  <devices><disk type='file' device='disk'>
+    <driver name='qemu' type='raw'/><source file='{folder}/idle.raw'/><target dev='vda' bus='virtio'/>
+  </disk></devices>
+  <test:runstate xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>5</test:runstate>
+</domain></node>
+"""
+QEMU_WRITE_LOCK = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 101, 1, 0)
+
+
 def until(what: Callable[[], bool], seconds: float = 60) -> None:
     limit = time.monotonic() + seconds
     while not what():
@@ -93,6 +108,11 @@ class Node:
             "scratch_limit_percent": 100,
         }
         self.config.write_text(json.dumps(values | changes))
+
+    def make_repository(self) -> None:
+        environ = {**os.environ, "BORG_PASSPHRASE": "correct horse", "BORG_BASE_DIR": f"{self.folder}/base"}
+        argv = ["borg", "init", "-e", "repokey-blake2", f"{self.folder}/borg"]
+        subprocess.run(argv, env=environ, check=True, capture_output=True)
 
     def command(self, *arguments: str) -> list[str]:
         return ["/usr/bin/python3", str(PROGRAM), "--config", str(self.config), *arguments]
@@ -172,9 +192,7 @@ def node() -> Iterator[Node]:
                 until((folder / "run/libvirt/libvirt-sock").exists)
                 made = Node(folder)
                 shutil.chown(made.scratch, "nobody")
-                environ_borg = {**os.environ, "BORG_PASSPHRASE": "correct horse", "BORG_BASE_DIR": f"{folder}/base"}
-                argv = ["borg", "init", "-e", "repokey-blake2", f"{folder}/borg"]
-                subprocess.run(argv, env=environ_borg, check=True, capture_output=True)
+                made.make_repository()
                 made.guest("counter")
                 made.start("counter")
                 yield made
@@ -320,5 +338,48 @@ def test_shut_off_guest_that_runs_on_another_node_is_left_to_it(node: Node) -> N
         assert other.stdin and other.stdout
         other.stdout.readline()
         assert "left to the node that runs it" in node.backup("run", "--vm", "idle")
+        assert "a running machine holds it" in node.backup("restore", "--vm", "idle", ok=False)
         other.stdin.close()
         other.terminate()
+
+
+# What needs no guest that runs: libvirt's own test driver instead of libvirtd and QEMU.
+
+
+@pytest.fixture
+def resting(tmp_path: Path) -> Node:
+    """A node whose one guest, idle, is shut off and saved."""
+    node = Node(tmp_path)
+    node.uri = f"test://{tmp_path}/node.xml"
+    node.configure(libvirt_uri=node.uri)
+    node.make_repository()
+    (tmp_path / "idle.raw").write_bytes(os.urandom(MIB))
+    rest(node, "idle")
+    node.backup("run", "--vm", "idle")
+    return node
+
+
+def rest(node: Node, name: str) -> None:
+    """Let guest ``name``, shut off, be the only one of the node; its disk is idle.raw."""
+    (node.folder / "node.xml").write_text(RESTING.format(name=name, folder=node.folder))
+
+
+def refused(node: Node) -> str:
+    """Return why idle is not restored, having seen that its disk is as it was."""
+    image = node.folder / "idle.raw"
+    image.write_bytes(b"newer than the backup")
+    said = node.backup("restore", "--vm", "idle", ok=False)
+    assert image.read_bytes() == b"newer than the backup" and not list(node.folder.glob("idle.raw?*"))
+    return said
+
+
+def test_disk_that_a_machine_on_another_node_holds_is_not_replaced(resting: Node) -> None:
+    with (resting.folder / "idle.raw").open("rb") as held:
+        fcntl.fcntl(held, fcntl.F_OFD_SETLK, QEMU_WRITE_LOCK)
+        assert f"{resting.folder}/idle.raw is open for writing: a running machine holds it" in refused(resting)
+    resting.backup("restore", "--vm", "idle", "--no-start")
+
+
+def test_disk_that_belongs_to_another_guest_by_now_is_not_replaced(resting: Node) -> None:
+    rest(resting, "renamed")
+    assert f"{resting.folder}/idle.raw is a disk of guest renamed" in refused(resting)

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
+import os
+import struct
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,6 +28,7 @@ from ansible_collections.personal.cluster.roles.backup.files.personal_cluster_ba
     manifest,
     metrics,
     restore,
+    run,
     sets,
 )
 from ansible_collections.personal.cluster.roles.backup.files.personal_cluster_backup.errors import BackupError
@@ -395,6 +399,39 @@ def test_choice_of_the_set() -> None:
     for call, part in choices:
         with pytest.raises(BackupError, match=part):
             call()
+
+
+class Nobody:
+    """A libvirt without guests."""
+
+    def find(self, name: str) -> None:
+        return None
+
+    def guests(self) -> list[guests.Guest]:
+        return []
+
+
+def test_a_guest_that_starts_elsewhere_during_extraction_keeps_its_disk(
+    tmp_path: Path, settings: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "web.raw"
+    image.write_bytes(b"new")
+    with image.open("rb") as held:
+
+        class Slow(Archive):
+            @contextlib.contextmanager
+            def stream(self, archive: str, filename: str) -> Iterator[IO[bytes]]:
+                lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, capture.QEMU_WRITE_LOCK_BYTE, 1, 0)
+                fcntl.fcntl(held, fcntl.F_OFD_SETLK, lock)
+                yield io.BytesIO(self.data)
+
+        saved = about(disk(str(image), b"old"))
+        monkeypatch.setattr(run, "connect", lambda _config: Nobody())
+        monkeypatch.setattr(run, "repository", lambda *_: contextlib.nullcontext(Slow(b"old")))
+        monkeypatch.setattr(restore, "fetch", lambda *_: (saved, "<domain><name>web</name></domain>"))
+        with pytest.raises(BackupError, match=f"{image} is open for writing: a running machine holds it"):
+            restore.restore(settings, "web", "", True, quiet)
+    assert image.read_bytes() == b"new"
 
 
 def test_the_old_disk_is_kept(tmp_path: Path, settings: config.Config) -> None:

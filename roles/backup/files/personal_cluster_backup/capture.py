@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import IO, Protocol
 from urllib.parse import quote
 
 from .config import Config
@@ -263,24 +263,21 @@ def _idle_fingerprint(guest: Guest, disk: Disk) -> str:
 
     :raises RunsElsewhere: somebody has the disk open for writing.
     """
-    descriptor = os.open(disk.source, os.O_RDONLY)
-    try:
-        if _write_locked(descriptor):
+    with open(disk.source, "rb") as file:
+        if write_locked(file):
             raise RunsElsewhere(f"guest {guest.name}: disk {disk.target} is open for writing")
-        about = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
+        about = os.fstat(file.fileno())
     return f"{about.st_size} {about.st_mtime_ns}"
 
 
-def _write_locked(descriptor: int) -> bool:
+def write_locked(image: IO[bytes]) -> bool:
     """Whether a QEMU on any node has the image open for writing.
 
     QEMU says so with a read lock on one byte of the image, which the volume shows to all nodes. Opening the image with
     QEMU's own tools does not tell: they read a raw image in use without complaint.
     """
     asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, QEMU_WRITE_LOCK_BYTE, 1, 0)
-    kind: int = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0]
+    kind: int = struct.unpack("hhqqi4x", fcntl.fcntl(image, fcntl.F_OFD_GETLK, asked))[0]
     return kind != fcntl.F_UNLCK
 
 

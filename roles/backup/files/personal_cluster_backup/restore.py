@@ -17,7 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
-from . import manifest, run, sets
+from . import capture, manifest, run, sets
 from .borg import Repository
 from .config import Config
 from .errors import BackupError
@@ -60,9 +60,11 @@ def restore(config: Config, name: str, stamp: str, start: bool, say: Callable[[s
             about, xml = fetch(repository, name, stamp, folder)
             say(f"{name}: restoring set {about.stamp}")
             refuse_disks(about, xml)
+            refuse_used(hypervisor, about)
             for disk in about.disks:
                 extract_disk(repository, disk, say)
-            refuse_running(hypervisor, name)
+            # That took hours, perhaps: the guest may have been started since, also on another node.
+            refuse_used(hypervisor, about)
             suffix = ".before-restore-" + sets.new_stamp(datetime.now(UTC))
             for disk in about.disks:
                 put_in_place(config, disk.source, suffix, say)
@@ -85,6 +87,20 @@ def refuse_running(hypervisor: Hypervisor, name: str) -> None:
     guest = hypervisor.find(name)
     if guest and guest.active:
         raise BackupError(f"guest {name} runs on this node; shut it down first")
+
+
+def refuse_used(hypervisor: Hypervisor, about: manifest.Manifest) -> None:
+    """:raises BackupError: the guest runs, or somebody else uses one of its disks, on this node or another."""
+    refuse_running(hypervisor, about.guest)
+    others = [guest for guest in hypervisor.guests() if guest.name != about.guest]
+    owners = {disk.source: guest.name for guest in others for disk in guest.disks}
+    for path in (disk.source for disk in about.disks):
+        if path in owners:
+            raise BackupError(f"{path} is a disk of guest {owners[path]} by now; detach it there first")
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as image:
+            if capture.write_locked(image):
+                where = "perhaps on another node; shut that machine down first"
+                raise BackupError(f"{path} is open for writing: a running machine holds it, {where}")
 
 
 def refuse_disks(about: manifest.Manifest, xml: str) -> None:
