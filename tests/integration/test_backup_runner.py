@@ -57,14 +57,14 @@ DOMAIN = """
 
 
 RESTING = """
-<node><domain type='test'>
+<node><domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>
   <name>{name}</name><uuid>8d64c3c9-e90a-4cff-8a13-eab9ed08f6fa</uuid>
   <memory unit='MiB'>32</memory>
   <os><type>hvm</type></os>
   <devices><disk type='file' device='disk'>
     <driver name='qemu' type='raw'/><source file='{folder}/idle.raw'/><target dev='vda' bus='virtio'/>
   </disk></devices>
-  <test:runstate xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>5</test:runstate>
+  <test:runstate>5</test:runstate>{more}
 </domain></node>
 """
 QEMU_WRITE_LOCK = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 101, 1, 0)
@@ -359,9 +359,9 @@ def resting(tmp_path: Path) -> Node:
     return node
 
 
-def rest(node: Node, name: str) -> None:
+def rest(node: Node, name: str, more: str = "") -> None:
     """Let guest ``name``, shut off, be the only one of the node; its disk is idle.raw."""
-    (node.folder / "node.xml").write_text(RESTING.format(name=name, folder=node.folder))
+    (node.folder / "node.xml").write_text(RESTING.format(name=name, folder=node.folder, more=more))
 
 
 def refused(node: Node) -> str:
@@ -383,3 +383,10 @@ def test_disk_that_a_machine_on_another_node_holds_is_not_replaced(resting: Node
 def test_disk_that_belongs_to_another_guest_by_now_is_not_replaced(resting: Node) -> None:
     rest(resting, "renamed")
     assert f"{resting.folder}/idle.raw is a disk of guest renamed" in refused(resting)
+
+
+def test_guest_with_saved_memory_is_not_restored_under_it_and_its_backup_says_so(resting: Node) -> None:
+    rest(resting, "idle", "<test:hasmanagedsave/>")
+    said = refused(resting)
+    assert "virsh managedsave-remove idle" in said and "extracted" not in said
+    assert "idle: its memory is saved beside its disks" in resting.backup("run", "--vm", "idle")

@@ -21,7 +21,11 @@ class Disk:
 
 @dataclass(frozen=True)
 class Guest:
-    """A guest of this node. ``xml`` is the definition to restore, ``domain_id`` is 0 when it does not run."""
+    """A guest of this node.
+
+    ``xml`` is the definition to restore, ``domain_id`` is 0 when it does not run. ``memory_saved``: its next start goes
+    on from the memory that ``virsh managedsave`` wrote.
+    """
 
     name: str
     uuid: str
@@ -29,6 +33,7 @@ class Guest:
     domain_id: int = 0
     persistent: bool = True
     autostart: bool = False
+    memory_saved: bool = False
     agent: bool = False
     disks: tuple[Disk, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -41,7 +46,15 @@ class Guest:
         return self.domain_id > 0
 
 
-def parse(xml: str, *, live: str = "", domain_id: int = 0, persistent: bool = True, autostart: bool = False) -> Guest:
+def parse(
+    xml: str,
+    *,
+    live: str = "",
+    domain_id: int = 0,
+    persistent: bool = True,
+    autostart: bool = False,
+    memory_saved: bool = False,
+) -> Guest:
     """Return the guest of a domain XML.
 
     :param xml: the definition that a restore defines again.
@@ -67,6 +80,7 @@ def parse(xml: str, *, live: str = "", domain_id: int = 0, persistent: bool = Tr
         domain_id=domain_id,
         persistent=persistent,
         autostart=autostart,
+        memory_saved=memory_saved,
         agent=_agent_connected(running),
         disks=tuple(disks),
         skipped=tuple(skipped),

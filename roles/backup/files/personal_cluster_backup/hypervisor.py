@@ -48,6 +48,7 @@ class Hypervisor:
                 domain_id=domain.ID() if active else 0,
                 persistent=persistent,
                 autostart=bool(domain.autostart()) if persistent else False,
+                memory_saved=bool(domain.hasManagedSaveImage(0)) if persistent else False,
             )
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:

@@ -83,10 +83,15 @@ def fetch(repository: Repository, name: str, stamp: str, folder: str) -> tuple[m
 
 
 def refuse_running(hypervisor: Hypervisor, name: str) -> None:
-    """:raises BackupError: the guest runs on this node."""
+    """:raises BackupError: the guest runs on this node, or would go on from its saved memory."""
     guest = hypervisor.find(name)
     if guest and guest.active:
         raise BackupError(f"guest {name} runs on this node; shut it down first")
+    if guest and guest.memory_saved:
+        raise BackupError(
+            f"guest {name} has its memory saved, which fits the present disks only: start it and shut it down, "
+            f"or give the memory up with virsh managedsave-remove {name}"
+        )
 
 
 def refuse_used(hypervisor: Hypervisor, about: manifest.Manifest) -> None:

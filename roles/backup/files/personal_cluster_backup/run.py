@@ -191,6 +191,8 @@ def _save(tools: Tools, guest: Guest) -> tuple[str, float]:
         with taken as instant:
             frozen = instant.frozen
             tools.say(f"{guest.name}: captured {instant.method}, {'frozen' if frozen else 'not frozen'}")
+            if guest.memory_saved:
+                tools.say(f"{guest.name}: its memory is saved beside its disks, which are as after a power cut")
             disks = tuple(_save_disk(tools, guest, disk, stamp, instant.uris[disk.target]) for disk in guest.disks)
     _save_manifest(tools, guest, stamp, how, frozen, disks)
     return stamp, time.monotonic() - begun
