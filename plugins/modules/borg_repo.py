@@ -84,7 +84,9 @@ options:
         description: Space to keep free, V(2G) for example. Left alone when not given; local repositories only.
         type: str
       key_export_dest:
-        description: File (mode 0600) that holds a copy of the key, on another volume than the repository.
+        description:
+          - File (mode 0600) that holds a copy of the key, on another volume than the repository.
+          - Its directory is made, for root alone, when it is missing.
         type: path
       base_dir:
         description: Directory for borg's cache, configuration and notes on repositories it saw; on a local disk.

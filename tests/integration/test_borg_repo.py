@@ -84,7 +84,10 @@ def repo_id(place: Place) -> str:
 
 def test_module_from_nothing_to_changed_passphrase(place: Place, other_volume: Path) -> None:
     wanted = place.params(
-        storage_quota="1G", append_only=True, additional_free_space="1M", key_export_dest=str(other_volume / "key")
+        storage_quota="1G",
+        append_only=True,
+        additional_free_space="1M",
+        key_export_dest=str(other_volume / "keys/borg"),
     )
     plain = Place(place.folder / "second")
     plain.folder.mkdir()
@@ -93,18 +96,19 @@ def test_module_from_nothing_to_changed_passphrase(place: Place, other_volume: P
     assert not place.repo.exists() and planned["changed"] and len(planned["actions"]) == 6
     done = run_module("borg_repo", params)
     assert done["actions"] == planned["actions"]
-    assert (other_volume / "key").stat().st_mode & 0o777 == 0o600
+    assert (other_volume / "keys").stat().st_mode & 0o777 == 0o700
+    assert (other_volume / "keys/borg").stat().st_mode & 0o777 == 0o600
     again = run_module("borg_repo", params)
     assert (again["changed"], again["actions"]) == (False, [])
     assert again["repositories"][str(place.repo)]["storage_quota"] == 10**9
     wanted["new_passphrase"] = NEW_SECRET
-    key = (other_volume / "key").read_text()
+    key = (other_volume / "keys/borg").read_text()
     changed = run_module("borg_repo", params)
     assert [action.split(": ")[1] for action in changed["actions"]] == [
         "change its passphrase",
-        f"export its key to {other_volume / 'key'}",
+        f"export its key to {other_volume / 'keys/borg'}",
     ]
-    assert (other_volume / "key").read_text() != key
+    assert (other_volume / "keys/borg").read_text() != key
     assert run_module("borg_repo", params)["changed"] is False
     for result in (planned, done, again, changed):
         assert SECRET not in json.dumps(result) and NEW_SECRET not in json.dumps(result)

@@ -311,6 +311,17 @@ def test_the_role_installs_the_whole_package() -> None:
     assert listed == sorted(path.stem for path in (role / "files/personal_cluster_backup").glob("*.py"))
 
 
+def test_the_repository_accepts_the_passphrase_before_a_node_keeps_it() -> None:
+    role = Path(__file__).parents[2] / "roles" / "backup"
+    files = yaml.safe_load((role / "vars/main.yml").read_text())["__backup_files"]
+    assert any("backup_passphrase" in item.get("secret_content", "") for item in files)
+    tasks = yaml.safe_load((role / "tasks/main.yml").read_text())
+    (check,) = [number for number, task in enumerate(tasks) if "personal.cluster.borg_repo" in task]
+    (write,) = [number for number, task in enumerate(tasks) if "__backup_files" in json.dumps(task)]
+    (repository,) = tasks[check]["personal.cluster.borg_repo"]["repositories"]
+    assert check < write and repository["passphrase"] == "{{ backup_passphrase }}"
+
+
 def test_lease_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:
     path = str(tmp_path / "lease")
     with (

@@ -511,8 +511,7 @@ class Borg:
         """Write the key, readable by root alone, in one piece."""
         dest = str(self.wanted.key_export_dest)
         folder = os.path.dirname(dest)
-        if not os.path.isdir(folder):
-            raise ClusterError(f"the directory {folder} for key_export_dest does not exist; create it first")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".borg-key-", dir=folder) as hidden:
             path = os.path.join(hidden, "key")
             if not self._export(path, self.present_passphrase()).startswith("BORG_KEY "):
