@@ -43,7 +43,9 @@ def quiet(_text: str) -> None:
 # sets
 
 
-@pytest.mark.parametrize("guest", ["web", "web-1.lan", "a b+c/d", "größe", "x%2By"])
+@pytest.mark.parametrize(
+    "guest", ["web", "web-1.lan", "a b+c/d", "größe", "x%2By", "test~1", "".join(map(chr, range(32, 127)))]
+)
 def test_names_of_archives_survive_any_guest_name(guest: str) -> None:
     name = sets.archive_name(guest, "20261121T020000Z", "vda")
     assert "/" not in name and "{" not in name and name.isascii()

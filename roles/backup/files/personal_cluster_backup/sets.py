@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 
 MANIFEST = "manifest"
 STAMP = "%Y%m%dT%H%M%SZ"
-_NAME = re.compile(r"([A-Za-z0-9._%-]+)\+(\d{8}T\d{6}Z)\+([A-Za-z0-9_-]+)((?:\.checkpoint)?(?:\.\d+)?)")
+_NAME = re.compile(r"([A-Za-z0-9._~%-]+)\+(\d{8}T\d{6}Z)\+([A-Za-z0-9_-]+)((?:\.checkpoint)?(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
