@@ -105,6 +105,7 @@ class Node:
             "run_dir": f"{self.folder}/locks",
             "image_owner": "",
             "lease_wait": 2,
+            "dead_after": 2,
             "scratch_limit_percent": 100,
         }
         self.config.write_text(json.dumps(values | changes))
@@ -280,14 +281,6 @@ def test_lease_is_waited_for(node: Node) -> None:
         holder.terminate()
 
 
-def test_lock_of_a_dead_run_is_broken(node: Node) -> None:
-    lock = node.folder / "borg/lock.exclusive"
-    lock.mkdir()
-    (lock / "personal-cluster-node2.4711-0").touch()
-    assert "breaking the lock" in node.backup("list")
-    assert not lock.exists()
-
-
 def test_gluster_that_does_not_answer_stops_the_capture(node: Node) -> None:
     node.configure(volumes=["gv0"], heal_wait=0)
     try:
@@ -371,6 +364,33 @@ def refused(node: Node) -> str:
     said = node.backup("restore", "--vm", "idle", ok=False)
     assert image.read_bytes() == b"newer than the backup" and not list(node.folder.glob("idle.raw?*"))
     return said
+
+
+def locked_by_node2(node: Node) -> Path:
+    lock = node.folder / "borg/lock.exclusive"
+    lock.mkdir()
+    (lock / "personal-cluster-node2.4711-0").touch()
+    return lock
+
+
+def test_lock_of_a_dead_run_is_broken(resting: Node) -> None:
+    lock = locked_by_node2(resting)
+    assert "breaking the lock" in resting.backup("list")
+    assert not lock.exists()
+
+
+def test_lock_of_a_run_that_lost_its_lease_and_works_on_is_not_broken(resting: Node) -> None:
+    """The other run has no lock on the lease: to this one it looks as after storage that forgot it."""
+    lock = locked_by_node2(resting)
+    lease = resting.folder / "borg.lease"
+    beat = "import sys; sys.path.insert(0, sys.argv[1]); from personal_cluster_backup import lease; import time\n"
+    beat += "lease.BEAT_SECONDS = 0.5\nwith lease.shown(sys.argv[2]): print('shown', flush=True); time.sleep(20)"
+    argv = ["/usr/bin/python3", "-c", beat, str(PROGRAM.parent), str(lease)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()
+        assert "personal-cluster-node2.4711-0, which is at work" in resting.backup("list", ok=False)
+        other.terminate()
+    assert lock.exists()
 
 
 def test_disk_that_a_machine_on_another_node_holds_is_not_replaced(resting: Node) -> None:

@@ -13,6 +13,7 @@ from typing import IO
 
 from .config import Config
 from .errors import BackupError
+from .lease import touched
 
 SHORT_SECONDS = 1800
 LOCK_WAIT_SECONDS = 600
@@ -131,9 +132,23 @@ class Repository:
     def break_stale_locks(self) -> None:
         """Break locks that runs on any node left behind.
 
-        All our writers hold the lease, and it is held by us now: such a lock has no living owner.
+        All our writers hold the lease, and it is held by us now: such a lock has no living owner, unless the storage
+        forgot the lease of another node, which shows it for that case.
+
+        :raises BackupError: another node is at work.
         """
-        if any(holder.startswith(OUR_HOSTS) for holder in self._holders()):
+        ours = [holder for holder in self._holders() if holder.startswith(OUR_HOSTS)]
+        others = [holder for holder in ours if holder.rpartition(".")[0] != self._config.host_id]
+        if others:
+            self._say(
+                f"looking for {self._config.dead_after} s whether {others[0]}, which locked the repository, is dead"
+            )
+            if touched(self._lease, self._config.dead_after):
+                raise BackupError(
+                    f"{self._path} is locked by {', '.join(others)}, which is at work although its lease was lost; "
+                    "try again when that has ended"
+                )
+        if ours:
             self._say("breaking the lock that a dead run left in the repository")
             self._call("break-lock", self._path)
 
@@ -147,7 +162,7 @@ class Repository:
                 roster = json.load(file)
         except (OSError, ValueError):
             return holders
-        return holders + [str(entry[0]) for entries in roster.values() for entry in entries]
+        return holders + [f"{host}.{pid}-{thread}" for entries in roster.values() for host, pid, thread in entries]
 
     def names(self) -> list[str]:
         """Return the names of all archives, unfinished ones included."""

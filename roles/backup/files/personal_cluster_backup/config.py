@@ -35,6 +35,7 @@ class Config:
     heal_wait: int = 600
     lease_wait: int = 36000
     capture_limit: int = 43200
+    dead_after: int = 60
     scratch_limit_percent: int = 80
     libvirt_uri: str = "qemu:///system"
     qemu_state_dir: str = "/var/lib/libvirt/qemu"

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .errors import BackupError
 
 POLL_SECONDS = 2.0
+BEAT_SECONDS = 10.0
 
 
 @contextmanager
@@ -49,3 +51,39 @@ def _acquire(descriptor: int, path: str, wait: float, say: Callable[[str], None]
             say(f"waiting for {holder} (node, process), which holds {path}")
             told = True
         time.sleep(min(POLL_SECONDS, max(0.0, limit - time.monotonic())))
+
+
+@contextmanager
+def shown(path: str) -> Iterator[None]:
+    """Touch the lock's file meanwhile.
+
+    Gluster forgets the locks of a client that it lost, and the client writes on when it is back. So holding a lock does
+    not prove that its last holder is dead; its file shows whether it is at work, see :func:`touched`.
+    """
+    over = threading.Event()
+
+    def show() -> None:
+        while not over.wait(BEAT_SECONDS):
+            # By its path: the open file may be a broken one by then.
+            with suppress(OSError):
+                os.utime(path)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def touched(descriptor: int, seconds: float) -> bool:
+    """Whether somebody else shows within ``seconds`` that the lock is his, see :func:`shown`."""
+    os.utime(descriptor)
+    before = os.fstat(descriptor).st_mtime_ns
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        time.sleep(1.0)
+        if os.fstat(descriptor).st_mtime_ns != before:
+            return True
+    return False

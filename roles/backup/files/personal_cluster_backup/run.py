@@ -63,10 +63,12 @@ def repository(config: Config, say: Say, wait: float = PERSON_SECONDS) -> Iterat
     :param wait: seconds to wait for the node that works on it now.
     """
     Repository(config, -1, say).check_mount()
-    with lease.held(config.repository + ".lease", wait, config.node, say) as descriptor:
+    path = config.repository + ".lease"
+    with lease.held(path, wait, config.node, say) as descriptor:
         found = Repository(config, descriptor, say)
         found.break_stale_locks()
-        yield found
+        with lease.shown(path):
+            yield found
 
 
 @contextlib.contextmanager
