@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -29,6 +30,24 @@ MOMENTS = {
 }
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the processes below ``pid``: ansible-core gives its workers sessions of their own, and they outlive it."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    parents = [(int(child), int(parent)) for child, parent in (line.split() for line in table.stdout.splitlines())]
+    found, new = [], [pid]
+    while new:
+        new = [child for child, parent in parents if parent in new]
+        found += new
+    return found
+
+
+def kill(pid: int) -> None:
+    """SIGKILL a run and everything below it."""
+    for one in [pid, *descendants(pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
 def run_and_kill(lab: Lab, layer: str, task: str, delay: float) -> bool:
     """Run one layer and SIGKILL the whole run ``delay`` seconds into a task; False when it ended before."""
     argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/lab", "playbooks/site.yml"]
@@ -42,14 +61,14 @@ def run_and_kill(lab: Lab, layer: str, task: str, delay: float) -> bool:
         text=True,
         start_new_session=True,
     )
-    late = threading.Timer(1500, os.killpg, (process.pid, signal.SIGKILL))
+    late = threading.Timer(1500, kill, (process.pid,))
     late.start()
     assert process.stdout is not None
     killed = False
     for line in process.stdout:
         if line.startswith("TASK") and task in line:
             time.sleep(delay)
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process.pid)
             killed = True
     process.wait()
     late.cancel()
