@@ -83,6 +83,13 @@ def test_one_node_loses_power_and_then_cannot_reach_tang(lab: Lab) -> None:
     wait_until("the alert clears", lambda: not [a for a in firing(lab, "node1") if a[0] == "NodeDown"], 420)
 
 
+def test_no_restore_swaps_a_disk_that_another_node_runs_on(lab: Lab) -> None:
+    # A brick that was away has forgotten who holds which image; the others have not.
+    refused = lab.run("node1", "personal-cluster-backup restore --vm g2", limit=300)
+    assert refused.returncode == 1 and "open for writing" in refused.stdout + refused.stderr
+    assert guest_running(lab, "node2", "g2")
+
+
 def test_everybody_loses_power_at_once(lab: Lab) -> None:
     where = running_guests(lab)
     assert set(where) == set(ADDRESSES)

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Protocol
+from typing import Protocol
 from urllib.parse import quote
 
 from .config import Config
@@ -263,22 +263,27 @@ def _idle_fingerprint(guest: Guest, disk: Disk) -> str:
 
     :raises RunsElsewhere: somebody has the disk open for writing.
     """
-    with open(disk.source, "rb") as file:
-        if write_locked(file):
-            raise RunsElsewhere(f"guest {guest.name}: disk {disk.target} is open for writing")
-        about = os.fstat(file.fileno())
+    if write_locked(disk.source):
+        raise RunsElsewhere(f"guest {guest.name}: disk {disk.target} is open for writing")
+    about = os.stat(disk.source)
     return f"{about.st_size} {about.st_mtime_ns}"
 
 
-def write_locked(image: IO[bytes]) -> bool:
+def write_locked(path: str) -> bool:
     """Whether a QEMU on any node has the image open for writing.
 
     QEMU says so with a read lock on one byte of the image, which the volume shows to all nodes. Opening the image with
-    QEMU's own tools does not tell: they read a raw image in use without complaint.
+    QEMU's own tools does not tell: they read a raw image in use without complaint. Nor does asking for the lock
+    (F_OFD_GETLK): GlusterFS answers that from one brick, and a brick that was away has forgotten who holds what. So the
+    byte is taken for a moment, which every brick must allow.
     """
-    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, QEMU_WRITE_LOCK_BYTE, 1, 0)
-    kind: int = struct.unpack("hhqqi4x", fcntl.fcntl(image, fcntl.F_OFD_GETLK, asked))[0]
-    return kind != fcntl.F_UNLCK
+    taken = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, QEMU_WRITE_LOCK_BYTE, 1, 0)
+    with open(path, "r+b", buffering=0) as image:
+        try:
+            fcntl.fcntl(image, fcntl.F_OFD_SETLK, taken)
+        except (BlockingIOError, PermissionError):
+            return True
+    return False
 
 
 @contextlib.contextmanager

@@ -102,10 +102,9 @@ def refuse_used(hypervisor: Hypervisor, about: manifest.Manifest) -> None:
     for path in (disk.source for disk in about.disks):
         if path in owners:
             raise BackupError(f"{path} is a disk of guest {owners[path]} by now; detach it there first")
-        with contextlib.suppress(FileNotFoundError), open(path, "rb") as image:
-            if capture.write_locked(image):
-                where = "perhaps on another node; shut that machine down first"
-                raise BackupError(f"{path} is open for writing: a running machine holds it, {where}")
+        if os.path.exists(path) and capture.write_locked(path):
+            where = "perhaps on another node; shut that machine down first"
+            raise BackupError(f"{path} is open for writing: a running machine holds it, {where}")
 
 
 def refuse_disks(about: manifest.Manifest, xml: str) -> None:
