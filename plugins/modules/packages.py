@@ -11,7 +11,7 @@ short_description: Have Debian packages installed, and ask apt only when one is 
 version_added: 0.1.0
 description:
   - Reads dpkg's own list of what is installed. When every package is there, that is all; opening apt's index of all of
-    Debian, only to learn the same, takes ten times as long and was the largest part of a run that changes nothing.
+    Debian, only to learn the same, would take much longer in every layer of every run.
   - What is missing is installed by M(ansible.builtin.apt), without recommended packages, after updating an index that
     is older than a day. What is installed is never upgraded.
 author: personal.cluster maintainers (@personal-cluster)
