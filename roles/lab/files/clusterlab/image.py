@@ -16,6 +16,7 @@ SIZE = "8G"
 MIRROR = os.environ.get("LAB_MIRROR", "http://deb.debian.org/debian")
 
 GUEST = Path(__file__).resolve().parents[1] / "guest" / "build_guest.py"
+ZIP_BYTECODE = Path(__file__).resolve().parents[1] / "node" / "zip_bytecode.py"
 
 # What a Debian installation with an ssh server has.
 PLAIN = """
@@ -99,6 +100,13 @@ cat > "$1/usr/local/sbin/lab-identity" <<'OUTER'
 chmod 0755 "$1/usr/local/sbin/lab-identity"
 cat > "$1/etc/systemd/system/lab-identity.service" <<'END'
 {IDENTITY_UNIT}END
+for version in "$1"/usr/lib/python3.*; do
+    packages="$1/usr/local/lib/${{version##*/}}/dist-packages"
+    mkdir -p "$packages"
+    cat > "$packages/zip_bytecode.py" <<'END'
+{ZIP_BYTECODE.read_text()}END
+    echo 'import zip_bytecode; zip_bytecode.install()' > "$packages/zip_bytecode.pth"
+done
 printf 'LABEL=root / ext4 errors=remount-ro 0 1\\n' > "$1/etc/fstab"
 : > "$1/etc/machine-id"
 chroot "$1" systemctl enable lab-identity.service
