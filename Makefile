@@ -61,13 +61,18 @@ define scenarios
 	@$(TEST_LAB) $(CLUSTERLAB) destroy
 endef
 
-.PHONY: e2e e2e-long test test-all bench
+.PHONY: e2e e2e-long lab-image test test-all bench
+lab-image: bootstrap
+	@$(TEST_LAB) $(CLUSTERLAB) up --image-only $(if $(RELEASE),--release $(RELEASE))
 e2e: bootstrap ## The acceptance scenarios on a lab of their own
 	$(call scenarios,$(if $(RELEASE),--release $(RELEASE)),"not long")
 e2e-long: bootstrap ## Killed runs, and the other Debian release
 	$(call scenarios,--release trixie,"long")
 	$(call scenarios,--release bookworm,"not long")
-test: bootstrap-test check integration e2e ## Everything a release needs, the lab included
+# Building the image waits for one processor and the network: the short tests run beside it.
+test: bootstrap-test ## Everything a release needs, the lab included
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lab-image check integration
+	@$(MAKE) --no-print-directory e2e
 test-all: test e2e-long ## The long runs too
 bench: ## Cost of a no-change run on a converged lab
 	@.venv/bin/python tools/bench.py

@@ -77,8 +77,9 @@ def start_switches(where: Paths) -> None:
         if _pid(file) is None:
             shutil.rmtree(where.run / f"{name}.vde", ignore_errors=True)
             file.unlink(missing_ok=True)
-            # -x: a hub passes every frame, tagged or not, as an unmanaged switch does.
-            argv = ["vde_switch", "-x", "-s", str(where.run / f"{name}.vde"), "-d", "-p", str(file)]
+            # A vde_switch drops tagged frames. As a hub (-x) it passes them, but to everybody, and each costs a machine time.
+            hub = ["-x"] if name == "vlans" else []
+            argv = ["vde_switch", *hub, "-s", str(where.run / f"{name}.vde"), "-d", "-p", str(file)]
             subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=30)
     deadline = time.monotonic() + 10
     while not all((where.run / f"{name}.vde" / "ctl").exists() for name in SWITCHES):
