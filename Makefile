@@ -45,7 +45,8 @@ lint:
 	python tools/role_readmes.py --check
 types:
 	mypy -p ansible_collections.personal.cluster.plugins
-	MYPYPATH=roles/lab/files mypy -p clusterlab
+	MYPYPATH=roles/lab/files:roles/backup/files mypy -p clusterlab -p personal_cluster_backup
+	mypy roles/*/files/*.py roles/lab/files/{guest,node}/*.py
 	MYPYPATH=.build/collections:tools:tests/integration:tests/e2e:roles/lab/files mypy tools tests
 unit:
 	pytest -q tests/unit

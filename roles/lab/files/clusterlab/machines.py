@@ -77,7 +77,7 @@ def start_switches(where: Paths) -> None:
         if _pid(file) is None:
             shutil.rmtree(where.run / f"{name}.vde", ignore_errors=True)
             file.unlink(missing_ok=True)
-            # A vde_switch drops tagged frames. As a hub (-x) it passes them, but to everybody, and each costs a machine time.
+            # A vde_switch drops tagged frames. As a hub (-x) it passes them, but to everybody, which costs them time.
             hub = ["-x"] if name == "vlans" else []
             argv = ["vde_switch", *hub, "-s", str(where.run / f"{name}.vde"), "-d", "-p", str(file)]
             subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, timeout=30)
