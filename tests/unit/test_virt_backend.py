@@ -172,7 +172,9 @@ def test_a_running_guest_on_open_vswitch_satisfies_its_declaration() -> None:
 
 def test_patching_keeps_what_others_added(xml: str) -> None:
     root = ET.fromstring(xml)
-    ET.SubElement(root.find("devices") or root, "watchdog", model="i6300esb", action="reset")
+    devices = root.find("devices")
+    assert devices is not None
+    ET.SubElement(devices, "watchdog", model="i6300esb", action="reset")
     planned = plan(node(ET.tostring(root, encoding="unicode")), {**G1, "memory": "128M"})
     assert "i6300esb" in planned.predicted.domains["g1"].inactive
 
