@@ -202,6 +202,20 @@ def test_a_disk_never_becomes_a_blank_one(prepared: Session) -> None:
     prepared.domains(guest(name="g5", state="absent"))
 
 
+def test_a_guest_with_a_snapshot_is_not_set_back(prepared: Session) -> None:
+    image, overlay = prepared.images / "g8-vda.img", prepared.images / "g8-vda.snap"
+    prepared.domains(guest(name="g8"))
+    prepared.virsh(
+        "snapshot-create-as", "g8", "snap", "--disk-only", "--no-metadata", "--diskspec", f"vda,file={overlay}"
+    )
+    for check in (True, False):
+        refused = prepared.domains(guest(name="g8"), check=check)
+        assert refused["failed"] and f"its disk vda is {overlay}, declared is {image}" in refused["msg"]
+    prepared.virsh("blockcommit", "g8", "vda", "--active", "--pivot", "--wait")
+    assert prepared.domains(guest(name="g8"))["actions"] == []
+    prepared.domains(guest(name="g8", state="absent", force_stop=True, shutdown_timeout=1))
+
+
 def test_a_removal_that_was_killed_is_completed(prepared: Session) -> None:
     image = prepared.images / "g7-vda.img"
     prepared.domains(guest(name="g7", state="defined"))

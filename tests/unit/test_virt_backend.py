@@ -269,6 +269,16 @@ def test_a_disk_of_a_guest_is_never_replaced_by_a_blank_one(xml: str, disk: dict
     assert moved.refusals == [] and f"disk vda from {path}" in sentences(moved)[0]
 
 
+def test_a_guest_is_not_set_back_to_the_image_below_its_snapshot(xml: str) -> None:
+    overlay = IMAGE.replace(".img", ".snap1")
+    state = node(xml.replace(IMAGE, overlay))
+    planned = plan(replace(state, files={IMAGE: 16 << 20, overlay: 4 << 20}), G1)
+    assert planned.steps == [] and len(planned.refusals) == 1
+    assert f"its disk vda is {overlay}" in planned.refusals[0] and "blockcommit g1 vda" in planned.refusals[0]
+    # Without the other one there is nothing to lose.
+    assert plan(replace(state, files={IMAGE: 16 << 20, overlay: None}), G1).refusals == []
+
+
 def test_a_disk_that_is_no_file_is_not_replaced_either(xml: str) -> None:
     root = ET.fromstring(xml)
     disk = root.find("devices/disk[@device='disk']")

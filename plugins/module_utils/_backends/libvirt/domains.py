@@ -18,8 +18,10 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt
     refuse_double,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import (
+    Domain,
     Node,
     begins_as_qcow2,
+    disk_files,
     read_domains,
     read_networks,
     read_pools,
@@ -39,7 +41,7 @@ class Domains:
         self._connection: Any = None
 
     def read(self) -> Node:
-        """Read all domains, pools and networks, and look at the declared files."""
+        """Read all domains, pools and networks, and look at the files of the declared guests."""
         if self._connection is None:
             self._connection = connect(self._uri)
         pools = read_pools(self._connection)
@@ -51,7 +53,7 @@ class Domains:
         guests = self._guests(node)
         return replace(
             node,
-            files={path: _size(path) for guest in guests for path in _files(guest)},
+            files={path: _size(path) for guest in guests for path in _files(guest, node.domains.get(guest.name))},
             qcow2=frozenset(disk.path for guest in guests for disk in guest.disks if begins_as_qcow2(disk.path)),
         )
 
@@ -99,6 +101,6 @@ def _size(path: str) -> Optional[int]:
         return None
 
 
-def _files(guest: Guest) -> list[str]:
+def _files(guest: Guest, domain: Optional[Domain]) -> list[str]:
     named = (guest.kernel, guest.initrd, *(disk.path for disk in guest.disks), *guest.delete_disks)
-    return [path for path in named if path]
+    return [path for path in (*named, *(disk_files(domain.inactive) if domain else [])) if path]

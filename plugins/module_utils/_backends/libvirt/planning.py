@@ -95,6 +95,9 @@ class GuestPlan:
             if size is None and self._keeps(disk, has):
                 refusals.append(self._vanished(disk, has[disk.target]))
                 continue
+            if size is not None and self._keeps(disk, has) and self._left_behind(disk, has[disk.target]):
+                refusals.append(self._swapped(disk, has[disk.target]))
+                continue
             if size is not None and (found := self._format(disk, has.get(disk.target))) != disk.format:
                 refusals.append(
                     f"guest {guest.name}: {disk.path} is {found}, declared is {disk.format}; "
@@ -130,6 +133,18 @@ class GuestPlan:
         return (
             f"guest {self.guest.name}: {disk.path} is not there, and its disk {disk.target} {place} there first, "
             "or declare the disk as it is; a new disk needs a target of its own"
+        )
+
+    def _left_behind(self, disk: Disk, now: Attached) -> bool:
+        """Return whether the guest's present image would stay where it is, with what the guest wrote last."""
+        return now.path is not None and now.path != disk.path and self.files.get(now.path) is not None
+
+    def _swapped(self, disk: Disk, now: Attached) -> str:
+        name, target = self.guest.name, disk.target
+        return (
+            f"guest {name}: its disk {target} is {now.path}, declared is {disk.path}, and both are there, as after a "
+            f"snapshot; merge it (virsh blockcommit {name} {target} --active --pivot), or declare the disk as it is; "
+            "if the declared one is right, move the other away first"
         )
 
     def _format(self, disk: Disk, now: Optional[Attached]) -> str:
