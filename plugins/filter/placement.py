@@ -57,14 +57,29 @@ def _found_images(found: Found) -> Iterator[tuple[str, str, str]]:
                     yield node, name, disk["file"]
 
 
+def _is_local(path: str, local: Sequence[str]) -> bool:
+    """Return whether each node has its own file at ``path``."""
+    return posixpath.normpath(path).startswith(tuple(folder.rstrip("/") + "/" for folder in local))
+
+
+def _refuse_unseen(guest: Guest, found: Found, local: Sequence[str], problems: list[str]) -> None:
+    """Add a problem for each image to delete that a guest of a node which was not asked may use."""
+    unseen = ", ".join(node for node, domains in found.items() if domains is None)
+    problems += [
+        f"guest {guest['name']}: {path} is not deleted while {unseen} was not asked whether a guest there uses it; "
+        "run without --limit, with all nodes on"
+        for path in (guest.get("delete_disks") or ())
+        if unseen and not _is_local(path, local)
+    ]
+
+
 def _refuse_double(
     declared: Sequence[tuple[str, str, str]], found: Found, local: Sequence[str], problems: list[str]
 ) -> None:
     """Add a problem for each declared image of two guests; ``declared`` has node, guest and image of each."""
 
     def file(node: str, path: str) -> tuple[str, str]:
-        path = posixpath.normpath(path)
-        return node if path.startswith(tuple(folder.rstrip("/") + "/" for folder in local)) else "", path
+        return node if _is_local(path, local) else "", posixpath.normpath(path)
 
     guests: dict[tuple[str, str], set[str]] = {file(node, path): set() for node, _, path in declared}
     for node, name, path in (*declared, *_found_images(found)):
@@ -87,7 +102,7 @@ def place_guests(
     :param pools: the storage pools with ``name`` and ``path``.
     :param local: directories of which each node has its own; the same path elsewhere is the same file on all nodes.
     :raises AnsibleFilterError: a guest is on two nodes, is declared twice or prefers an unknown node; an image is two
-        guests'.
+        guests', or shall be deleted while a node was not asked.
     """
     problems: list[str] = []
     placed: dict[str, list[dict[str, Any]]] = {node: [] for node in found}
@@ -100,6 +115,7 @@ def place_guests(
         where = home or guest.get("node") or ""
         images += [(where, guest["name"], path) for path in _declared_images(guest, folders)]
         if home is not None:
+            _refuse_unseen(guest, found, local, problems)
             placed[home].append({key: value for key, value in guest.items() if key != "node"})
     _refuse_double(images, found, local, problems)
     if problems:

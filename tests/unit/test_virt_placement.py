@@ -59,6 +59,16 @@ def has(path: str, device: str = "disk") -> dict[str, Any]:
     return {"other": {"state": "running", "disks": {"vda": {"file": path, "device": device}}}}
 
 
+def test_a_shared_image_is_not_deleted_while_a_node_was_not_asked() -> None:
+    gone = {**G1, "state": "absent", "delete_disks": [IMAGE, "/srv/bmv0/images/g1.img"]}
+    with pytest.raises(
+        AnsibleFilterError, match="guest g1: /srv/gv0/images/x.img is not deleted while node2"
+    ) as caught:
+        place_guests([gone], {"node1": RUNNING, "node2": None}, POOLS, LOCAL)
+    assert "bmv0" not in str(caught.value)
+    assert place_guests([gone], {"node1": RUNNING, "node2": {}}, POOLS, LOCAL)["node1"]
+
+
 @pytest.mark.parametrize(
     ("found", "guests", "message"),
     [

@@ -44,7 +44,8 @@ class Node:
     """What one read of a node returns.
 
     ``networks`` maps a network to its portgroups, ``files`` each file that a declared guest
-    has or shall have to its size in bytes, or nothing when it is missing; ``qcow2`` are those of the declared disks that begin as qcow2.
+    has or shall have to its size in bytes, or nothing when it is missing; ``qcow2`` are those
+    of the declared disks that begin as qcow2.
     """
 
     domains: Mapping[str, Domain] = field(default_factory=dict)
