@@ -304,7 +304,7 @@ def main() -> None:
         params["passphrase"],
         params["header_backup_dir"],
     )
-    _engine.run(module, resource, secrets)
+    _engine.run(module, resource, secrets, alone=True)
 
 
 if __name__ == "__main__":

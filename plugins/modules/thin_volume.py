@@ -124,7 +124,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _engine.run(module, ThinVolumes(module.params["volumes"], Runner()))
+    _engine.run(module, ThinVolumes(module.params["volumes"], Runner()), alone=True)
 
 
 if __name__ == "__main__":

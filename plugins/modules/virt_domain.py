@@ -295,7 +295,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    _engine.run(module, Domains(given["domains"], given["cluster"], given["elsewhere"], given["uri"]))
+    _engine.run(module, Domains(given["domains"], given["cluster"], given["elsewhere"], given["uri"]), alone=True)
 
 
 if __name__ == "__main__":

@@ -316,23 +316,6 @@ def test_damaged_token_names_the_device(tmp_path: Path) -> None:
         resource(wish(device=str(disk)), run=Recording(data)).read()
 
 
-@pytest.fixture(autouse=True)
-def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(luks, "LOCK", tmp_path / "lock")
-    monkeypatch.setattr(luks, "LOCK_SECONDS", 0.0)
-    return tmp_path / "lock"
-
-
-def test_one_run_at_a_time(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.write_bytes(bytes(4096))
-    first = resource(wish(device=str(disk)))
-    first.read()
-    first.read()
-    with pytest.raises(ClusterError, match="another run has been at work"):
-        resource(wish(device=str(disk))).read()
-
-
 @pytest.fixture
 def kernel(tmp_path: Path) -> luks.Kernel:
     """A disk 8:0 with a partition and, through it, LUKS mapper 254:3 that is mounted; swap on 8:16."""

@@ -7,11 +7,9 @@ per LUKS device, everything else by one `wipefs` for all devices.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,8 +36,6 @@ LABEL_LENGTH = 47
 OWN_LABEL = "luks-"
 KEYSLOTS = 32
 KEY_SECONDS = 600.0
-LOCK = Path("/run/lock/personal-cluster-luks")
-LOCK_SECONDS = 600.0
 NO_KEY = 2
 PREFERRED = 2
 
@@ -240,7 +236,6 @@ class LuksDevices(Generic[Policy]):
         self._backup_dir = Path(backup_dir)
         self._kernel = kernel or Kernel()
         self._proven: set[tuple[str, int]] = set()
-        self._lock: Optional[int] = None
 
     # Looking
 
@@ -249,8 +244,6 @@ class LuksDevices(Generic[Policy]):
 
         :raises NotYet: a device carries LUKS, and cryptsetup is not installed.
         """
-        if self._lock is None:
-            self._lock = _alone()
         return self._look(dump=True)
 
     def blank(self) -> State:
@@ -626,26 +619,6 @@ def _filesystem(path: Path) -> str:
         path = path.parent
     number = path.stat().st_dev
     return f"{os.major(number)}:{os.minor(number)}"
-
-
-def _alone() -> int:
-    """Wait until no other run is at work on this node; the lock goes with this process.
-
-    A run whose controller was killed goes on here, and must not meet the run that was started to complete it.
-    """
-    handle = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    end = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError as error:
-            if time.monotonic() > end:
-                os.close(handle)
-                raise ClusterError(
-                    f"another run has been at work on the disks for {LOCK_SECONDS:.0f} s: {LOCK}"
-                ) from error
-            time.sleep(0.5)
 
 
 def _sync(path: Path) -> None:
