@@ -197,7 +197,7 @@ def main() -> None:
     )
     repositories = module.params["repositories"]
     secrets = [item[name] for item in repositories for name in ("passphrase", "new_passphrase") if item[name]]
-    _engine.run(module, BorgRepositories(repositories, Runner(secrets)), secrets)
+    _engine.run(module, BorgRepositories(repositories, Runner(secrets)), secrets, alone=True)
 
 
 if __name__ == "__main__":

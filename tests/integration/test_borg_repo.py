@@ -82,6 +82,35 @@ def repo_id(place: Place) -> str:
     return str(place.converge()["repositories"][str(place.repo)]["id"])
 
 
+def killed_init(place: Place) -> None:
+    """Kill `borg init` when it has made the repository and nothing in it."""
+    environ = {**os.environ, "BORG_BASE_DIR": str(place.base), "BORG_PASSPHRASE": SECRET, "BORG_HOST_ID": "node1"}
+    argv = ["borg", "init", "--encryption", "repokey-blake2", str(place.repo)]
+    with subprocess.Popen(argv, env=environ, stdin=subprocess.DEVNULL) as init:
+        while not (place.repo / "lock.roster").exists():
+            assert init.poll() is None
+        init.kill()
+
+
+def test_an_init_that_was_killed_is_begun_anew(place: Place) -> None:
+    killed_init(place)
+    planned = place.converge(check=True)
+    assert [action.split(": ")[1] for action in planned["actions"]] == [
+        "remove what an interrupted borg init left",
+        "create it, encryption repokey-blake2",
+    ]
+    assert place.converge()["actions"] == planned["actions"]
+    assert place.converge()["actions"] == []
+
+
+def test_a_repository_that_lost_its_index_is_not_taken_for_a_killed_init(place: Place) -> None:
+    killed_init(place)
+    place.borg("break-lock", str(place.repo))
+    (place.repo / "data" / "0").mkdir(exist_ok=True)
+    (place.repo / "data" / "0" / "0").write_bytes(bytes(100_000))
+    assert "NoManifestError" in place.refused()
+
+
 def test_module_from_nothing_to_changed_passphrase(place: Place, other_volume: Path) -> None:
     wanted = place.params(
         storage_quota="1G",

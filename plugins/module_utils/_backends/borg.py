@@ -26,6 +26,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._run import Compl
 ABSENT = "Repository.DoesNotExist"
 UNREACHABLE = "unreachable"
 SAFE_VERSION = (1, 2, 5)
+# What `borg init` has made when it is killed before its first commit. Archives would have brought index and hints.
+UNFINISHED = re.compile(r"config(\.old|-\w+\.tmp)?|README|nonce|data|lock\.exclusive|lock\.roster")
+UNFINISHED_BYTES = 64 * 1024
 SETTINGS = ("append_only", "storage_quota", "additional_free_space")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _ALWAYS_FATAL = {
@@ -95,6 +98,7 @@ class Repository:
     """A repository as it is."""
 
     exists: bool
+    unfinished: bool = False
     id: str = ""
     encryption: str = ""
     msgid: str = ""
@@ -193,7 +197,7 @@ def plan_one(wanted: Wanted, now: Repository) -> tuple[Repository, list[str], li
     steps = []
     after = now
     if not now.exists:
-        steps.append("create")
+        steps += ["clear", "create"] if now.unfinished else ["create"]
         after = Repository(exists=True, encryption=wanted.encryption, settings=dict.fromkeys(SETTINGS, 0))
     if now.relocated:
         steps.append("relocate")
@@ -366,10 +370,14 @@ class Borg:
         return Answer(answer.msgid, answer.text, fresh.data), False
 
     def _seen(self, answer: Answer, old: bool, relocated: bool) -> Repository:
+        unfinished = answer.msgid == "NoManifestError" and self._unfinished()
+        if unfinished:
+            answer = Answer(ABSENT, "")
         exists = answer.msgid != ABSENT
         reachable = not answer.msgid
         return Repository(
             exists=exists,
+            unfinished=unfinished,
             id=str(answer.data.get("repository", {}).get("id", "")),
             encryption=str(answer.data.get("encryption", {}).get("mode", "")),
             msgid="" if answer.msgid == ABSENT else answer.msgid,
@@ -381,6 +389,14 @@ class Borg:
             relocated=relocated,
             export_on_same_volume=self._same_volume(),
         )
+
+    def _unfinished(self) -> bool:
+        """Whether all that is there is what an interrupted `borg init` left: nothing was ever saved in it."""
+        if not self.wanted.local or not all(UNFINISHED.fullmatch(name) for name in os.listdir(self.wanted.path)):
+            return False
+        data = os.path.join(self.wanted.path, "data")
+        segments = [os.path.join(top, name) for top, _, names in os.walk(data) for name in names]
+        return sum(os.stat(segment).st_size for segment in segments) <= UNFINISHED_BYTES
 
     def _need_borg(self) -> None:
         if shutil.which("borg"):
@@ -477,6 +493,12 @@ class Borg:
 
     # the steps
 
+    def clear(self) -> None:
+        """Remove what an interrupted `borg init` left."""
+        if not self._unfinished():
+            raise ClusterError(f"repository {self.wanted.path} is in use by now; run again when that has ended")
+        shutil.rmtree(self.wanted.path)
+
     def create(self) -> None:
         """Create the repository; another host that was faster is no failure."""
         wanted = self.wanted
@@ -529,6 +551,7 @@ class Borg:
             value = wanted.settings[name]
             return Step(f"repository {path}: set {name} to {value}", partial(self.configure, name, value))
         return {
+            "clear": Step(f"repository {path}: remove what an interrupted borg init left", self.clear),
             "create": Step(f"repository {path}: create it, encryption {wanted.encryption}", self.create),
             "relocate": Step(f"repository {path}: accept its new place", self.relocate),
             "passphrase": Step(f"repository {path}: change its passphrase", self.change_passphrase),
