@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -105,7 +106,7 @@ class Node:
             "run_dir": f"{self.folder}/locks",
             "image_owner": "",
             "lease_wait": 2,
-            "dead_after": 2,
+            "dead_after": 4,
             "scratch_limit_percent": 100,
         }
         self.config.write_text(json.dumps(values | changes))
@@ -384,13 +385,46 @@ def test_lock_of_a_run_that_lost_its_lease_and_works_on_is_not_broken(resting: N
     lock = locked_by_node2(resting)
     lease = resting.folder / "borg.lease"
     beat = "import sys; sys.path.insert(0, sys.argv[1]); from personal_cluster_backup import lease; import time\n"
-    beat += "lease.BEAT_SECONDS = 0.5\nwith lease.shown(sys.argv[2]): print('shown', flush=True); time.sleep(20)"
+    beat += "with lease.shown(sys.argv[2], 4, print): print('shown', flush=True); time.sleep(20)"
     argv = ["/usr/bin/python3", "-c", beat, str(PROGRAM.parent), str(lease)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as other:
         assert other.stdout and other.stdout.readline()
         assert "personal-cluster-node2.4711-0, which is at work" in resting.backup("list", ok=False)
         other.terminate()
     assert lock.exists()
+
+
+WRITING = """
+import signal, sys
+sys.path.insert(0, sys.argv[1])
+from personal_cluster_backup import config, run
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+with run.repository(config.load(sys.argv[2]), print) as repository:
+    repository.create_from_command("endless", "file", ["sh", "-c", "while echo more; do sleep 0.1; done"])
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["lost lease", "killed"])
+@pytest.mark.parametrize("by_person", [False, True], ids=["run", "person"])
+def test_borg_ends_with_what_started_it(resting: Node, by_person: bool, killed: bool) -> None:
+    argv = ["/usr/bin/python3", "-c", WRITING, str(PROGRAM.parent), str(resting.config)]
+    lock, lease = resting.folder / "borg/lock.exclusive", resting.folder / "borg.lease"
+    if by_person:
+        argv = resting.command("borg", "with-lock", "::", "cat")
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: lock.is_dir() and bool(list(lock.iterdir())))
+            (entry,) = lock.iterdir()
+            borg = Path("/proc", entry.name.split(".")[-1].split("-")[0])
+            assert borg.exists()
+            if killed:
+                process.kill()
+            else:
+                lease.unlink()
+            assert process.wait(timeout=8) == (-signal.SIGKILL if killed else 143)
+            until(lambda: not borg.exists(), 2)
+        finally:
+            process.kill()
 
 
 def test_disk_that_a_machine_on_another_node_holds_is_not_replaced(resting: Node) -> None:

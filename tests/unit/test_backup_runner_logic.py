@@ -9,7 +9,11 @@ import hashlib
 import io
 import json
 import os
+import signal
 import struct
+import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -334,6 +338,61 @@ def test_lease_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:
         pass
     with lease.held(path, 0, "node2", quiet):
         assert Path(path).read_text().startswith("node2 ")
+
+
+SHOWING = """
+import os, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from personal_cluster_backup import lease
+exec(sys.argv[3])
+with lease.shown(sys.argv[2], 3, lambda text: print(text, flush=True)):
+    print("at work", flush=True)
+    time.sleep(float(sys.argv[4]))
+"""
+
+
+@contextlib.contextmanager
+def showing(path: Path, before: str = "", seconds: float = 60) -> Iterator[subprocess.Popen[str]]:
+    """A process that shows for ``seconds`` that the lease is its own; another node waits 3 seconds for a sign."""
+    package = Path(__file__).parents[2] / "roles/backup/files"
+    path.touch()
+    argv = [sys.executable, "-c", SHOWING, str(package), str(path), before, str(seconds)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == "at work\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("before", "end"),
+    [
+        ("os.unlink(sys.argv[2])", signal.SIGTERM),
+        ("os.utime = lambda _path: time.sleep(60)", signal.SIGTERM),
+        ("os.unlink(sys.argv[2]); signal.signal(signal.SIGTERM, signal.SIG_IGN)", signal.SIGALRM),
+    ],
+    ids=["fails", "hangs", "does not end when told"],
+)
+def test_a_run_that_cannot_show_its_lease_ends_before_another_takes_it(
+    tmp_path: Path, before: str, end: signal.Signals
+) -> None:
+    with showing(tmp_path / "lease", before) as process:
+        assert process.wait(timeout=3) == -end
+        assert process.stdout and "the lease" in process.stdout.read()
+
+
+def test_a_run_that_stood_still_does_not_go_on_as_if_nothing_was(tmp_path: Path) -> None:
+    with showing(tmp_path / "lease") as process:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=3) == -signal.SIGTERM
+
+
+def test_a_run_that_shows_its_lease_works_on(tmp_path: Path) -> None:
+    with showing(tmp_path / "lease", seconds=4) as process:
+        assert process.wait(timeout=10) == 0
 
 
 def test_errors_of_borg() -> None:

@@ -18,6 +18,8 @@ from .lease import touched
 SHORT_SECONDS = 1800
 LOCK_WAIT_SECONDS = 600
 OUR_HOSTS = "personal-cluster-"
+# Borg never outlives the run, however that ends: nobody would watch its lease.
+BORG = ("setpriv", "--pdeathsig", "KILL", "borg")
 
 
 def mount_type(path: str) -> str:
@@ -77,7 +79,7 @@ class Repository:
 
         :raises BackupError: borg failed, or ran longer than ``limit`` seconds.
         """
-        argv = ["borg", "--log-json", "--lock-wait", str(LOCK_WAIT_SECONDS), *arguments]
+        argv = [*BORG, "--log-json", "--lock-wait", str(LOCK_WAIT_SECONDS), *arguments]
         errors: list[str] = []
         with subprocess.Popen(
             argv,
@@ -198,7 +200,7 @@ class Repository:
     def interactive(self, arguments: Sequence[str]) -> int:
         """Run borg as an operator asks for it; return its exit code."""
         env = {**self._environment(), "BORG_REPO": self._path}
-        return subprocess.run(["borg", *arguments], env=env, pass_fds=(self._lease,), check=False).returncode
+        return subprocess.run([*BORG, *arguments], env=env, pass_fds=(self._lease,), check=False).returncode
 
     def compact(self) -> None:
         """Give the space of deleted archives back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from contextlib import contextmanager, suppress
 from .errors import BackupError
 
 POLL_SECONDS = 2.0
-BEAT_SECONDS = 10.0
+# Gluster keeps a touch waiting for 20 seconds when another node dies (its ping timeout). That must not look like a lost
+# lease: the last touch before it was not long ago.
+BEATS = 12
 
 
 @contextmanager
@@ -54,27 +57,51 @@ def _acquire(descriptor: int, path: str, wait: float, say: Callable[[str], None]
 
 
 @contextmanager
-def shown(path: str) -> Iterator[None]:
-    """Touch the lock's file meanwhile.
+def shown(path: str, dead_after: float, say: Callable[[str], None]) -> Iterator[None]:
+    """Touch the lock's file meanwhile; end this process when that fails for half of ``dead_after`` seconds.
 
     Gluster forgets the locks of a client that it lost, and the client writes on when it is back. So holding a lock does
-    not prove that its last holder is dead; its file shows whether it is at work, see :func:`touched`.
+    not prove that its last holder is dead; its file shows whether it is at work, see :func:`touched`. Who saw no sign
+    of its holder for ``dead_after`` seconds takes the lock over, so that holder must have ended by then.
     """
     over = threading.Event()
+    last = time.monotonic()
 
     def show() -> None:
-        while not over.wait(BEAT_SECONDS):
+        nonlocal last
+        while not over.wait(dead_after / BEATS):
+            begun = time.monotonic()
             # By its path: the open file may be a broken one by then.
             with suppress(OSError):
                 os.utime(path)
+                # One that comes too late, after the whole process stood still, mends nothing.
+                last = begun if begun - last < dead_after / 2 else last
 
-    thread = threading.Thread(target=show, daemon=True)
-    thread.start()
+    def watch() -> None:
+        while toucher.is_alive():
+            toucher.join(dead_after / BEATS)
+            if time.monotonic() - last > dead_after / 2:
+                _end(path, dead_after, say)
+                return
+
+    toucher = threading.Thread(target=show, daemon=True)
+    toucher.start()
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
         over.set()
-        thread.join()
+        # A touch that hangs is still watched.
+        toucher.join()
+
+
+def _end(path: str, dead_after: float, say: Callable[[str], None]) -> None:
+    """Ask this process to end; the kernel ends it where asking does not help."""
+    signal.setitimer(signal.ITIMER_REAL, dead_after / 4)
+    try:
+        say(f"the lease {path} is lost: the storage did not take a sign of life for {dead_after / 2:.0f} s; ending")
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def touched(descriptor: int, seconds: float) -> bool:

@@ -67,7 +67,7 @@ def repository(config: Config, say: Say, wait: float = PERSON_SECONDS) -> Iterat
     with lease.held(path, wait, config.node, say) as descriptor:
         found = Repository(config, descriptor, say)
         found.break_stale_locks()
-        with lease.shown(path):
+        with lease.shown(path, config.dead_after, say):
             yield found
 
 
