@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -380,18 +381,36 @@ def test_lock_of_a_dead_run_is_broken(resting: Node) -> None:
     assert not lock.exists()
 
 
-def test_lock_of_a_run_that_lost_its_lease_and_works_on_is_not_broken(resting: Node) -> None:
-    """The other run has no lock on the lease: to this one it looks as after storage that forgot it."""
-    lock = locked_by_node2(resting)
-    lease = resting.folder / "borg.lease"
+@contextmanager
+def working_on(lease: Path) -> Iterator[None]:
+    """A run that has no lock on the lease: as after storage that forgot it."""
     beat = "import sys; sys.path.insert(0, sys.argv[1]); from personal_cluster_backup import lease; import time\n"
     beat += "with lease.shown(sys.argv[2], 4, print): print('shown', flush=True); time.sleep(20)"
     argv = ["/usr/bin/python3", "-c", beat, str(PROGRAM.parent), str(lease)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as other:
-        assert other.stdout and other.stdout.readline()
+        try:
+            assert other.stdout and other.stdout.readline()
+            yield
+        finally:
+            other.terminate()
+
+
+def test_lock_of_a_run_that_lost_its_lease_and_works_on_is_not_broken(resting: Node) -> None:
+    lock = locked_by_node2(resting)
+    with working_on(resting.folder / "borg.lease"):
         assert "personal-cluster-node2.4711-0, which is at work" in resting.backup("list", ok=False)
-        other.terminate()
     assert lock.exists()
+
+
+def test_lease_that_was_lost_is_taken_over_only_when_its_holder_is_dead(resting: Node) -> None:
+    """Its holder has no lock in the repository just now: it is between two archives."""
+    lease = resting.folder / "borg.lease"
+    lease.write_text("node2 4711\n")
+    with working_on(lease):
+        assert "node2 4711, which is at work" in resting.backup("list", ok=False)
+    assert lease.read_text() == "node2 4711\n"
+    assert "looking for 4 s whether node2 4711" in resting.backup("list")
+    assert lease.read_text() == "" and "looking" not in resting.backup("list")
 
 
 WRITING = """

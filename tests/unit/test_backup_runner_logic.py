@@ -18,7 +18,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, cast
 
 import pytest
 import yaml
@@ -36,6 +36,9 @@ from ansible_collections.personal.cluster.roles.backup.files.personal_cluster_ba
     sets,
 )
 from ansible_collections.personal.cluster.roles.backup.files.personal_cluster_backup.errors import BackupError
+
+if TYPE_CHECKING:
+    from ansible_collections.personal.cluster.roles.backup.files.personal_cluster_backup.hypervisor import Hypervisor
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 
@@ -340,6 +343,31 @@ def test_lease_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:
         assert Path(path).read_text().startswith("node2 ")
 
 
+def test_lease_names_its_holder_until_that_releases_it(tmp_path: Path) -> None:
+    path = tmp_path / "lease"
+    for ending in (contextlib.nullcontext(), pytest.raises(SystemExit)):
+        with ending as failing, lease.held(str(path), 0, "node1", quiet):
+            assert path.read_text() == f"node1 {os.getpid()}\n"
+            if failing:
+                raise SystemExit(143)
+        assert path.read_text() == ""
+    with lease.held(str(path), 0, "node1", quiet):
+        path.write_text("node2 4711\n")
+    assert path.read_text() == "node2 4711\n"
+
+
+def test_lease_that_is_refused_names_its_last_holder_still(tmp_path: Path) -> None:
+    path = tmp_path / "lease"
+    path.write_text("node2 4711\n")
+
+    def refuse(_descriptor: int, left: str) -> None:
+        raise BackupError(left)
+
+    with pytest.raises(BackupError, match="^node2 4711$"), lease.held(str(path), 0, "node1", quiet, refuse):
+        pass
+    assert path.read_text() == "node2 4711\n"
+
+
 SHOWING = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -441,6 +469,32 @@ def test_a_disk_whose_hash_differs_is_not_restored(tmp_path: Path) -> None:
         with pytest.raises(BackupError, match="hash differs"):
             restore.extract_disk(Archive(wrong), disk(image, data), quiet)
         assert not Path(image + ".restoring").exists()
+
+
+class Plundered(borg.Repository):
+    """A repository that another node has deleted from."""
+
+    def __init__(self, *left: str) -> None:
+        self.archives = list(left)
+
+    def names(self) -> list[str]:
+        return self.archives
+
+    def create_from_folder(self, archive: str, folder: str) -> None:
+        self.archives.append(archive)
+
+
+def test_a_set_whose_archives_are_gone_gets_no_manifest(settings: config.Config) -> None:
+    saved = (disk("/a", b"", archive="web+s+vda"), disk("/b", b"", archive="web+s+vdb"))
+    for left, ending in (
+        (["web+s+vda", "web+s+vdb"], contextlib.nullcontext()),
+        (["web+s+vdb", "web+s+vda.checkpoint"], pytest.raises(BackupError, match=r"web\+s\+vda is gone")),
+    ):
+        repository = Plundered(*left)
+        with ending as failing:
+            tools = run.Tools(settings, cast("Hypervisor", Nobody()), repository, quiet)
+            run._save_manifest(tools, guest(), "s", "live", True, saved)
+        assert ("web+s+manifest" in repository.archives) is not bool(failing)
 
 
 def about(*disks: manifest.SavedDisk) -> manifest.Manifest:

@@ -131,28 +131,40 @@ class Repository:
         if wanted and mount_type(self._path) != wanted:
             raise BackupError(f"{self._path} is not on {wanted}: mount its volume first")
 
+    def refuse_another(self, left: str) -> None:
+        """Make sure that no other node works on the repository, now that the lease is ours.
+
+        The storage may have forgotten the lease of another node, which shows it for that case. It is looked for only
+        where another node left something: its lock in the repository, or its name in the lease.
+
+        :param left: whom the lease's file names: the last holder, if that did not release it.
+        :raises BackupError: another node is at work.
+        """
+        config = self._config
+        others = [holder for holder in self._our_holders() if holder.rpartition(".")[0] != config.host_id]
+        if left and left.rpartition(" ")[0] != config.node:
+            others.append(left)
+        if not others:
+            return
+        self._say(f"looking for {config.dead_after} s whether {others[0]}, which locked the repository, is dead")
+        if touched(self._lease, config.dead_after):
+            raise BackupError(
+                f"{self._path} is locked by {', '.join(others)}, which is at work although its lease was lost; "
+                "try again when that has ended"
+            )
+
     def break_stale_locks(self) -> None:
         """Break locks that runs on any node left behind.
 
-        All our writers hold the lease, and it is held by us now: such a lock has no living owner, unless the storage
-        forgot the lease of another node, which shows it for that case.
-
-        :raises BackupError: another node is at work.
+        All our writers hold the lease, and it is held by us now: after :meth:`refuse_another` such a lock has no living
+        owner.
         """
-        ours = [holder for holder in self._holders() if holder.startswith(OUR_HOSTS)]
-        others = [holder for holder in ours if holder.rpartition(".")[0] != self._config.host_id]
-        if others:
-            self._say(
-                f"looking for {self._config.dead_after} s whether {others[0]}, which locked the repository, is dead"
-            )
-            if touched(self._lease, self._config.dead_after):
-                raise BackupError(
-                    f"{self._path} is locked by {', '.join(others)}, which is at work although its lease was lost; "
-                    "try again when that has ended"
-                )
-        if ours:
+        if self._our_holders():
             self._say("breaking the lock that a dead run left in the repository")
             self._call("break-lock", self._path)
+
+    def _our_holders(self) -> list[str]:
+        return [holder for holder in self._holders() if holder.startswith(OUR_HOSTS)]
 
     def _holders(self) -> list[str]:
         try:

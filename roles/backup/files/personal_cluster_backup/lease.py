@@ -20,23 +20,43 @@ BEATS = 12
 
 
 @contextmanager
-def held(path: str, wait: float, who: str, say: Callable[[str], None]) -> Iterator[int]:
+def held(
+    path: str,
+    wait: float,
+    who: str,
+    say: Callable[[str], None],
+    vet: Callable[[int, str], None] = lambda _descriptor, _left: None,
+) -> Iterator[int]:
     """Hold the lock on ``path`` and give its descriptor.
 
     The lock belongs to the open file: a process that inherits the descriptor keeps the lock alive, so an orphaned
-    borg still counts as the writer.
+    borg still counts as the writer. The file names the holder until that releases the lock.
 
     :param wait: seconds to wait for the present holder.
+    :param vet: gets the descriptor and the name of a last holder that did not release the lock, else an empty text;
+        when it fails, the file names that holder still.
     :raises BackupError: somebody else holds it still.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    ours = f"{who} {os.getpid()}"
     try:
         _acquire(descriptor, path, wait, say)
+        vet(descriptor, _holder(descriptor))
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{who} {os.getpid()}\n".encode(), 0)
-        yield descriptor
+        os.pwrite(descriptor, f"{ours}\n".encode(), 0)
+        try:
+            yield descriptor
+        finally:
+            # Storage that forgot the lock may have given it to another holder, or not take this any more.
+            with suppress(OSError):
+                if _holder(descriptor) == ours:
+                    os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode(errors="replace").strip()
 
 
 def _acquire(descriptor: int, path: str, wait: float, say: Callable[[str], None]) -> None:
@@ -47,7 +67,7 @@ def _acquire(descriptor: int, path: str, wait: float, say: Callable[[str], None]
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "somebody"
+            holder = _holder(descriptor) or "somebody"
         if time.monotonic() >= limit:
             raise BackupError(f"{path} is held by {holder} (node, process) since more than {wait:.0f} s")
         if not told:

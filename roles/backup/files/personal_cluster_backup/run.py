@@ -64,11 +64,17 @@ def repository(config: Config, say: Say, wait: float = PERSON_SECONDS) -> Iterat
     """
     Repository(config, -1, say).check_mount()
     path = config.repository + ".lease"
-    with lease.held(path, wait, config.node, say) as descriptor:
+
+    def vet(descriptor: int, left: str) -> None:
+        Repository(config, descriptor, say).refuse_another(left)
+
+    with (
+        lease.held(path, wait, config.node, say, vet) as descriptor,
+        lease.shown(path, config.dead_after, say),
+    ):
         found = Repository(config, descriptor, say)
         found.break_stale_locks()
-        with lease.shown(path, config.dead_after, say):
-            yield found
+        yield found
 
 
 @contextlib.contextmanager
@@ -237,7 +243,12 @@ def _save_disk(tools: Tools, guest: Guest, disk: Disk, stamp: str, uri: str) -> 
 def _save_manifest(
     tools: Tools, guest: Guest, stamp: str, how: str, frozen: bool, disks: tuple[manifest.SavedDisk, ...]
 ) -> None:
-    """Write the archive that makes the set complete."""
+    """Write the archive that makes the set complete.
+
+    :raises BackupError: an archive of the set is gone: to a node that got a lost lease, the set was never completed.
+    """
+    if gone := sorted({disk.archive for disk in disks}.difference(tools.repository.names())):
+        raise BackupError(f"{', '.join(gone)} is gone from the repository, deleted by another node; back it up again")
     about = manifest.Manifest(
         guest=guest.name,
         uuid=guest.uuid,
