@@ -413,6 +413,30 @@ def test_lease_that_was_lost_is_taken_over_only_when_its_holder_is_dead(resting:
     assert lease.read_text() == "" and "looking" not in resting.backup("list")
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["exclusive", "shared"])
+def test_lock_of_a_dead_role_is_broken_after_an_hour(resting: Node, shared: bool) -> None:
+    lock, roster = resting.folder / "borg/lock.exclusive", resting.folder / "borg/lock.roster"
+    entry = roster if shared else lock / "backup-role-node2.4711-0"
+    if shared:
+        roster.write_text(json.dumps({"shared": [["backup-role-node2", 4711, 0]]}))
+    else:
+        lock.mkdir()
+        entry.touch()
+    long_ago = time.time() - 3700
+    os.utime(entry, (long_ago, long_ago))
+    assert "breaking the lock" in resting.backup("list")
+    assert not entry.exists()
+
+
+def test_lock_of_a_role_that_may_live_stays_also_beside_one_of_a_dead_run(resting: Node) -> None:
+    roster = resting.folder / "borg/lock.roster"
+    both = [["backup-role-node2", 4711, 0], ["personal-cluster-node1", 4711, 0]]
+    for shared in (both[:1], both):
+        roster.write_text(json.dumps({"shared": shared}))
+        assert "breaking the lock" not in resting.backup("list")
+        assert both[0] in json.loads(roster.read_text())["shared"]
+
+
 WRITING = """
 import signal, sys
 sys.path.insert(0, sys.argv[1])

@@ -331,6 +331,13 @@ def test_the_repository_accepts_the_passphrase_before_a_node_keeps_it() -> None:
     assert check < write and repository["passphrase"] == "{{ backup_passphrase }}"
 
 
+def test_a_lock_of_the_role_counts_as_dead_only_after_it_ended_for_sure() -> None:
+    tasks = yaml.safe_load((Path(__file__).parents[2] / "roles/backup/tasks/main.yml").read_text())
+    (check,) = [task["personal.cluster.borg_repo"] for task in tasks if "personal.cluster.borg_repo" in task]
+    (repository,) = check["repositories"]
+    assert repository["host_id"].startswith(borg.ROLE_HOSTS) and 2 * repository["timeout"] < borg.ROLE_SECONDS
+
+
 def test_lease_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:
     path = str(tmp_path / "lease")
     with (

@@ -29,6 +29,8 @@ SAFE_VERSION = (1, 2, 5)
 # What `borg init` has made when it is killed before its first commit. Archives would have brought index and hints.
 UNFINISHED = re.compile(r"config(\.old|-\w+\.tmp)?|README|nonce|data|lock\.exclusive|lock\.roster")
 UNFINISHED_BYTES = 64 * 1024
+# What the role backup and its program call themselves in locks.
+BACKUP_HOSTS = ("personal-cluster-", "backup-role-")
 SETTINGS = ("append_only", "storage_quota", "additional_free_space")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _ALWAYS_FATAL = {
@@ -227,7 +229,7 @@ def _refusals(wanted: Wanted, now: Repository) -> list[str]:
             return []
         return [
             f"{name} is locked by {now.holder or 'an unknown process'}; wait for it, or, when that process is dead, "
-            "run once with state=unlocked"
+            + _unlocking(now.holder)
         ]
     if now.msgid in _ALWAYS_FATAL:
         return [f"{name} {_ALWAYS_FATAL[now.msgid]}"]
@@ -246,6 +248,16 @@ def _refusals(wanted: Wanted, now: Repository) -> list[str]:
     if now.msgid:
         return [f"{name} cannot be reached ({now.msgid}: {now.text}); nothing is created in its place"]
     return _refusals_of_reachable(wanted, now, name)
+
+
+def _unlocking(holder: str) -> str:
+    by_hand = "run once with state=unlocked"
+    if holder and all(name.startswith(BACKUP_HOSTS) for name in holder.split(", ")):
+        return (
+            "run personal-cluster-backup list on a node, which breaks locks of dead runs, and of a dead role after an "
+            f"hour; before that is installed, {by_hand}"
+        )
+    return by_hand
 
 
 def _refusals_of_reachable(wanted: Wanted, now: Repository, name: str) -> list[str]:

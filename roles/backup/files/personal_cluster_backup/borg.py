@@ -7,8 +7,9 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from .config import Config
@@ -18,6 +19,9 @@ from .lease import touched
 SHORT_SECONDS = 1800
 LOCK_WAIT_SECONDS = 600
 OUR_HOSTS = "personal-cluster-"
+# The role itself works on the repository without the lease; its module kills a borg that takes a quarter of this.
+ROLE_HOSTS = "backup-role-"
+ROLE_SECONDS = 3600
 # Borg never outlives the run, however that ends: nobody would watch its lease.
 BORG = ("setpriv", "--pdeathsig", "KILL", "borg")
 
@@ -141,7 +145,8 @@ class Repository:
         :raises BackupError: another node is at work.
         """
         config = self._config
-        others = [holder for holder in self._our_holders() if holder.rpartition(".")[0] != config.host_id]
+        ours = [holder for holder in self._holders() if holder.startswith(OUR_HOSTS)]
+        others = [holder for holder in ours if holder.rpartition(".")[0] != config.host_id]
         if left and left.rpartition(" ")[0] != config.node:
             others.append(left)
         if not others:
@@ -154,29 +159,29 @@ class Repository:
             )
 
     def break_stale_locks(self) -> None:
-        """Break locks that runs on any node left behind.
+        """Break locks that runs on any node, or the role, left behind.
 
         All our writers hold the lease, and it is held by us now: after :meth:`refuse_another` such a lock has no living
-        owner.
+        owner. Beside a lock that may have one all stay: Borg breaks them together.
         """
-        if self._our_holders():
-            self._say("breaking the lock that a dead run left in the repository")
+        holders = self._holders()
+        long_ago = time.time() - ROLE_SECONDS
+        if holders and all(
+            holder.startswith(OUR_HOSTS) or (holder.startswith(ROLE_HOSTS) and changed < long_ago)
+            for holder, changed in holders.items()
+        ):
+            self._say(f"breaking the lock that a dead run left in the repository ({', '.join(holders)})")
             self._call("break-lock", self._path)
 
-    def _our_holders(self) -> list[str]:
-        return [holder for holder in self._holders() if holder.startswith(OUR_HOSTS)]
-
-    def _holders(self) -> list[str]:
-        try:
-            holders = os.listdir(os.path.join(self._path, "lock.exclusive"))
-        except OSError:
-            holders = []
-        try:
-            with open(os.path.join(self._path, "lock.roster"), encoding="utf-8") as file:
-                roster = json.load(file)
-        except (OSError, ValueError):
-            return holders
-        return holders + [f"{host}.{pid}-{thread}" for entries in roster.values() for host, pid, thread in entries]
+    def _holders(self) -> dict[str, float]:
+        """Return who locked the repository, and by holder when its entry was changed last."""
+        found: dict[str, float] = {}
+        with suppress(OSError), os.scandir(os.path.join(self._path, "lock.exclusive")) as entries:
+            found.update((entry.name, entry.stat().st_mtime) for entry in entries)
+        with suppress(OSError, ValueError), open(os.path.join(self._path, "lock.roster"), encoding="utf-8") as file:
+            roster, changed = json.load(file), os.fstat(file.fileno()).st_mtime
+            found.update((f"{host}.{pid}-{thread}", changed) for who in roster.values() for host, pid, thread in who)
+        return found
 
     def names(self) -> list[str]:
         """Return the names of all archives, unfinished ones included."""
