@@ -478,6 +478,31 @@ def test_a_disk_whose_hash_differs_is_not_restored(tmp_path: Path) -> None:
         assert not Path(image + ".restoring").exists()
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_only_a_converted_disk_on_stable_storage_replaces_what_was_extracted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    tool = tmp_path / "bin/qemu-img"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\nshift $(($# - 2))\ncp "$1" "$2"\nexit {0 if works else 1}\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
+    final, raw = tmp_path / "web.qcow2.restoring", tmp_path / "web.qcow2.restoring.raw"
+    stable: list[tuple[int, bool]] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        sync(descriptor)
+        stable.append((os.fstat(descriptor).st_ino, raw.exists()))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    saved = disk(str(tmp_path / "web.qcow2"), b"data", format="qcow2")
+    with contextlib.nullcontext() if works else pytest.raises(BackupError, match="cannot convert"):
+        restore.extract_disk(Archive(b"data"), saved, quiet)
+    assert final.exists() is works and not raw.exists()
+    assert not works or (final.stat().st_ino, True) in stable
+
+
 class Plundered(borg.Repository):
     """A repository that another node has deleted from."""
 

@@ -132,11 +132,26 @@ def extract_disk(repository: Repository, disk: manifest.SavedDisk, say: Callable
         raise BackupError(f"disk {disk.target} of archive {disk.archive} is not what was saved (hash differs)")
     say(f"{disk.target}: {size >> 20} MiB extracted, hash verified")
     if raw != final:
-        argv = ["qemu-img", "convert", "-f", "raw", "-O", disk.format, raw, final]
+        try:
+            convert(raw, final, disk.format)
+        finally:
+            os.unlink(raw)
+
+
+def convert(raw: str, final: str, image_format: str) -> None:
+    """Make an image on stable storage out of a raw one, or none."""
+    argv = ["qemu-img", "convert", "-f", "raw", "-O", image_format, raw, final]
+    try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=CONVERT_SECONDS, check=False)
         if done.returncode:
             raise BackupError(f"cannot convert {raw}: {done.stderr.decode(errors='replace').strip()}")
-        os.unlink(raw)
+        # qemu-img does not wait for that.
+        with open(final, "r+b") as file:
+            os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(final)
+        raise
 
 
 def copy_sparse(
