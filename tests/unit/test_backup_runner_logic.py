@@ -292,6 +292,23 @@ def test_scratch_files_go(settings: config.Config) -> None:
     assert not ours.exists() and other.exists()
 
 
+def test_looking_for_the_lock_of_a_machine_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FUSE releases a file some time after it was closed; here it is a copy of the descriptor that stays open."""
+    image = tmp_path / "web.raw"
+    image.write_bytes(b"x")
+    opened: list[int] = []
+    ask = fcntl.fcntl
+
+    def kept_open(file: IO[bytes], command: int, what: bytes) -> object:
+        opened.append(os.dup(file.fileno()))
+        return ask(file, command, what)
+
+    monkeypatch.setattr(fcntl, "fcntl", kept_open)
+    assert [capture.write_locked(str(image)) for _ in range(2)] == [False, False]
+    for descriptor in opened:
+        os.close(descriptor)
+
+
 # figures
 
 

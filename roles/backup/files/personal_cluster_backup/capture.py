@@ -277,12 +277,16 @@ def write_locked(path: str) -> bool:
     (F_OFD_GETLK): GlusterFS answers that from one brick, and a brick that was away has forgotten who holds what. So the
     byte is taken for a moment, which every brick must allow.
     """
-    taken = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, QEMU_WRITE_LOCK_BYTE, 1, 0)
+    taken, free = (
+        struct.pack("hhqqi4x", kind, os.SEEK_SET, QEMU_WRITE_LOCK_BYTE, 1, 0) for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK)
+    )
     with open(path, "r+b", buffering=0) as image:
         try:
             fcntl.fcntl(image, fcntl.F_OFD_SETLK, taken)
         except (BlockingIOError, PermissionError):
             return True
+        # FUSE releases a file some time after it was closed; a guest that starts meanwhile would be refused.
+        fcntl.fcntl(image, fcntl.F_OFD_SETLK, free)
     return False
 
 
