@@ -175,8 +175,9 @@ def count_in(disk: bytes) -> int:
     return int(struct.unpack_from("<H", disk, 512)[0])
 
 
-@pytest.fixture(scope="module")
-def node() -> Iterator[Node]:
+@contextmanager
+def libvirtd() -> Iterator[tuple[Node, subprocess.Popen[bytes]]]:
+    """A libvirtd of our own, not privileged."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for path in (folder, folder / "home"):
@@ -189,20 +190,26 @@ def node() -> Iterator[Node]:
             "XDG_CONFIG_HOME": f"{folder}/config",
             "XDG_CACHE_HOME": f"{folder}/cache",
         }
+        made = Node(folder)
+        shutil.chown(made.scratch, "nobody")
         argv = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "libvirtd"]
         with subprocess.Popen(argv, env=environ, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
             try:
                 until((folder / "run/libvirt/libvirt-sock").exists)
-                made = Node(folder)
-                shutil.chown(made.scratch, "nobody")
-                made.make_repository()
-                made.guest("counter")
-                made.start("counter")
-                yield made
+                yield made, daemon
             finally:
                 for guest in ("counter", "idle"):
                     subprocess.run(["virsh", "-c", made.uri, "destroy", guest], capture_output=True, check=False)
                 daemon.terminate()
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    with libvirtd() as (made, _):
+        made.make_repository()
+        made.guest("counter")
+        made.start("counter")
+        yield made
 
 
 def test_running_guest_is_captured_at_one_instant(node: Node) -> None:
@@ -336,6 +343,41 @@ def test_shut_off_guest_that_runs_on_another_node_is_left_to_it(node: Node) -> N
         assert "a running machine holds it" in node.backup("restore", "--vm", "idle", ok=False)
         other.stdin.close()
         other.terminate()
+
+
+ASKING = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from personal_cluster_backup import errors, hypervisor
+asked = hypervisor.Hypervisor(sys.argv[2])
+for line in sys.stdin:
+    for ask in asked.find, asked.job:
+        try:
+            print(bool(ask(line.strip())), flush=True)
+        except errors.BackupError as error:
+            print(error, flush=True)
+"""
+
+
+def test_silence_of_libvirt_is_not_taken_for_a_guest_that_is_gone() -> None:
+    with libvirtd() as (made, daemon):
+        argv = ["/usr/bin/python3", "-c", ASKING, str(PROGRAM.parent), made.uri]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asking:
+
+            def ask(name: str) -> tuple[str, str]:
+                assert asking.stdin and asking.stdout
+                print(name, file=asking.stdin, flush=True)
+                return asking.stdout.readline().strip(), asking.stdout.readline().strip()
+
+            made.guest("counter")
+            assert ask("nobody") == ("False", "False") and ask("counter") == ("True", "False")
+            made.virsh("start", "counter")
+            assert ask("counter") == ("True", "False")
+            made.virsh("destroy", "counter")
+            daemon.terminate()
+            daemon.wait()
+            found, job = ask("counter")
+            assert "guest counter: cannot find it" in found and "cannot see its backup job" in job
 
 
 # What needs no guest that runs: libvirt's own test driver instead of libvirtd and QEMU.

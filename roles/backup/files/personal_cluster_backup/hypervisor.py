@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import libvirt
@@ -13,6 +13,8 @@ from .errors import BackupError
 from .guests import Guest, parse
 
 JOB_END_SECONDS = 120.0
+# What libvirt answers when there is no such guest, or no backup job of it; all else is no answer.
+NONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_BACKUP)
 
 
 class Hypervisor:
@@ -32,10 +34,8 @@ class Hypervisor:
 
     def find(self, name: str) -> Guest | None:
         """Return the guest of that name, or None."""
-        try:
-            return self._guest(self._connection.lookupByName(name))
-        except libvirt.libvirtError:
-            return None
+        domain = self._do(name, "find it", lambda found: found, none=NONE)
+        return self._guest(domain) if domain else None
 
     def _guest(self, domain: Any) -> Guest | None:
         try:
@@ -55,10 +55,13 @@ class Hypervisor:
                 return None
             raise BackupError(f"libvirt cannot describe guest {domain.name()}: {error}") from error
 
-    def _do(self, name: str, what: str, call: Callable[[Any], Any]) -> Any:
+    def _do(self, name: str, what: str, call: Callable[[Any], Any], none: Sequence[int] = ()) -> Any:
+        """Ask libvirt; errors with a code in ``none`` mean that there is nothing."""
         try:
             return call(self._connection.lookupByName(name))
         except libvirt.libvirtError as error:
+            if error.get_error_code() in none:
+                return None
             raise BackupError(f"guest {name}: cannot {what}: {error}") from error
 
     def freeze(self, name: str, limit: int) -> int:
@@ -83,10 +86,7 @@ class Hypervisor:
 
     def job(self, name: str) -> str:
         """Return the XML of the guest's backup job, or an empty text."""
-        try:
-            return str(self._connection.lookupByName(name).backupGetXMLDesc())
-        except libvirt.libvirtError:
-            return ""
+        return str(self._do(name, "see its backup job", lambda domain: domain.backupGetXMLDesc(), none=NONE) or "")
 
     def abort(self, name: str) -> None:
         """End the guest's backup job and wait for its end; a guest or job that is gone is no failure."""
