@@ -68,6 +68,16 @@ def test_another_release_than_the_disks_have(
     assert paths().release_file.read_text() == "trixie"
 
 
+@pytest.mark.parametrize("words", [("up", "--plain"), ("up", "--plain", "--release", "trixie")])
+def test_a_plain_lab_is_not_the_one_with_packages(
+    top: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    paths().disks.mkdir(parents=True)
+    paths().release_file.write_text("trixie")
+    monkeypatch.setattr(lab, "_make_keys", lambda _where: None)
+    assert "runs trixie, not trixie-plain" in said(monkeypatch, capsys, *words)
+
+
 def test_a_port_in_use(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

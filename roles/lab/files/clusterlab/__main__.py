@@ -75,7 +75,8 @@ def _make_secrets(where: Paths) -> None:
 
 def _chosen(where: Paths, wanted: str | None, plain: bool) -> str:
     """Return the image that this lab's disks stand on."""
-    wanted = wanted + ("-plain" if plain else "") if wanted else None
+    if plain:
+        wanted = (wanted or "trixie") + "-plain"
     if not where.release_file.exists():
         return wanted or "trixie"
     present = where.release_file.read_text()
