@@ -290,6 +290,15 @@ def test_lease_is_waited_for(node: Node) -> None:
         holder.terminate()
 
 
+def test_a_copy_of_the_repository_is_made_while_nobody_writes_and_opens_elsewhere(node: Node) -> None:
+    copy = node.folder / "elsewhere"
+    take = f"cp -a {node.folder}/borg {copy} && rm -r {copy}/lock.*"
+    node.backup("borg", "with-lock", "::", "sh", "-c", take)
+    environ = {**os.environ, "BORG_PASSPHRASE": "correct horse", "BORG_BASE_DIR": f"{node.folder}/other"}
+    listed = subprocess.run(["borg", "list", "--short", copy], env=environ, capture_output=True, text=True, timeout=60)
+    assert listed.returncode == 0 and f"counter+{node.sets('counter')[-1]}+vda" in listed.stdout.split()
+
+
 def test_gluster_that_does_not_answer_stops_the_capture(node: Node) -> None:
     node.configure(volumes=["gv0"], heal_wait=0)
     try:
