@@ -48,6 +48,8 @@ TRUNK = "trunk"
 VLAN_KEYS = {"address", "name", "tag"}
 VLAN_NAME = re.compile(r"\S(.*\S)?")
 VLAN_EXAMPLE = "{name: servers, tag: 101}"
+DISK_EXAMPLE = "{device: /dev/disk/by-id/NAME, volume: gv0}"
+VOLUME_EXAMPLE = "{name: gv0}"
 
 
 @dataclass(frozen=True)
@@ -97,18 +99,35 @@ class Host:
 
     @property
     def disks(self) -> list[Disk]:
-        """The declared disks; an element without device or volume has empty ones."""
-        return [_disk(f"cluster_disks[{index}]", item) for index, item in enumerate(self.declared.get("disks") or [])]
+        """The declared disks that are mappings; one without device or volume has empty ones."""
+        return [_disk(place, item) for place, item in _mappings("cluster_disks", self.declared.get("disks"))]
 
     @property
     def nics(self) -> dict[str, str]:
         """By bridge the declared network card, lower case; without bridges whose card is no name or address."""
-        declared: Data = self.declared.get("nics") or {}
-        return {bridge: nic.lower() for bridge, nic in declared.items() if nic and isinstance(nic, str)}
+        declared = self.declared.get("nics")
+        nics = declared.items() if isinstance(declared, Mapping) else ()
+        return {str(bridge): nic.lower() for bridge, nic in nics if nic and isinstance(nic, str)}
 
 
-def _disk(place: str, item: Any) -> Disk:
-    about: Data = item if isinstance(item, Mapping) else {}
+def _mappings(variable: str, declared: Any) -> list[tuple[str, Data]]:
+    """Return what a list that was declared has of mappings, each with its place."""
+    items = enumerate(declared) if isinstance(declared, list) else ()
+    return [(f"{variable}[{index}]", item) for index, item in items if isinstance(item, Mapping)]
+
+
+def _no_mappings(host: str, variable: str, declared: Any, example: str) -> list[Finding]:
+    """Return a finding for whatever keeps ``declared`` from being a list of mappings; nothing declared is one."""
+    if not isinstance(declared, list | None):
+        return [Finding(host, variable, f"{declared!r} is no list", f"write it as a list: [{example}]")]
+    return [
+        Finding(host, f"{variable}[{index}]", f"{item!r} is no mapping", f"write it as {example}")
+        for index, item in enumerate(declared or [])
+        if not isinstance(item, Mapping)
+    ]
+
+
+def _disk(place: str, about: Data) -> Disk:
     return Disk(
         place,
         str(about.get("device") or ""),
@@ -136,7 +155,7 @@ class Site:
         """The declared Gluster volumes, in their order."""
         return [
             Volume(str(item.get("name") or ""), _whole(item.get("replica") or COPIES) or 0, item.get("allow") or [])
-            for item in self.settings["volumes"]
+            for _place, item in _mappings("storage_volumes", self.settings["volumes"])
         ]
 
     @property
@@ -253,11 +272,15 @@ def addresses_distinct(site: Site) -> Iterator[Finding]:
 
 def disks_declared(site: Site) -> Iterator[Finding]:
     """Each disk has a stable device, a name and a volume that can be used, and is named once."""
+    volumes = [] if any(volumes_readable(site)) else site.volume_names
     for host in site.nodes:
-        if not host.disks:
+        declared = host.declared.get("disks")
+        if not declared:
             yield Finding(host.name, "cluster_disks", "no disk is declared", "list the data disks of this node")
+            continue
+        yield from _no_mappings(host.name, "cluster_disks", declared, DISK_EXAMPLE)
         for disk in host.disks:
-            yield from _disk_declared(host.name, disk, site.volume_names)
+            yield from _disk_declared(host.name, disk, volumes)
         for name, times in Counter(disk.name for disk in host.disks if disk.name).items():
             if times > 1:
                 yield Finding(
@@ -269,12 +292,12 @@ def disks_declared(site: Site) -> Iterator[Finding]:
 
 
 def _disk_declared(host: str, disk: Disk, volumes: Sequence[str]) -> Iterator[Finding]:
-    known = ", ".join(volumes)
+    known = ", ".join(volumes) or "one of storage_volumes"
     for key in disk.unknown:
         yield Finding(host, f"{disk.place}.{key}", "a disk has no such key", "use device, volume and name only")
     if not disk.volume:
         yield Finding(host, f"{disk.place}.volume", "it is not set", f"name the volume: {known}")
-    elif disk.volume not in volumes:
+    elif volumes and disk.volume not in volumes:
         yield Finding(
             host,
             f"{disk.place}.volume",
@@ -308,7 +331,8 @@ def volumes_have_disks(site: Site) -> Iterator[Finding]:
     """Every node has disks for every volume; one disk of a local volume bears its name, by which it is mounted."""
     for host in site.nodes:
         missing = [name for name in site.volume_names if name not in {disk.volume for disk in host.disks}]
-        if host.disks and missing:
+        unclear = any(_no_mappings(host.name, "cluster_disks", host.declared.get("disks"), DISK_EXAMPLE))
+        if host.disks and missing and not unclear:
             yield Finding(
                 host.name,
                 "cluster_disks",
@@ -324,6 +348,19 @@ def volumes_have_disks(site: Site) -> Iterator[Finding]:
                     f"no disk for {name} is named {name}, and a local disk is mounted by its name",
                     f"leave the `name` of one disk for {name} out",
                 )
+
+
+def volumes_readable(site: Site) -> Iterator[Finding]:
+    """The Gluster volumes are a list of mappings."""
+    declared = site.settings["volumes"]
+    if declared is None:
+        yield Finding(
+            CLUSTER,
+            "storage_volumes",
+            "it is left empty",
+            f"leave it out and have the default, or write it as a list: [{VOLUME_EXAMPLE}]",
+        )
+    yield from _no_mappings(CLUSTER, "storage_volumes", declared, VOLUME_EXAMPLE)
 
 
 def volumes_buildable(site: Site) -> Iterator[Finding]:
@@ -383,7 +420,16 @@ def numbers_in_range(site: Site) -> Iterator[Finding]:
 def nics_declared(site: Site) -> Iterator[Finding]:
     """Every node names a card for each bridge that is asked for, and no card twice."""
     for host in site.nodes:
-        declared: Data = host.declared.get("nics") or {}
+        declared = host.declared.get("nics") or {}
+        if not isinstance(declared, Mapping):
+            example = ", ".join(f"{bridge}: CARD" for bridge in site.settings["bridges"])
+            yield Finding(
+                host.name,
+                "cluster_nics",
+                f"{declared!r} is no mapping",
+                f"write it as {{{example}}}, each CARD a MAC address in quotes or a name",
+            )
+            continue
         for bridge in site.settings["bridges"]:
             if bridge in host.nics:
                 continue
@@ -403,26 +449,16 @@ def nics_declared(site: Site) -> Iterator[Finding]:
 
 def vlans_valid(site: Site) -> Iterator[Finding]:
     """Names and tags of the VLANs are valid and distinct."""
-    declared = site.settings.get("vlans") or []
-    if not isinstance(declared, list):
-        yield Finding(CLUSTER, "cluster_vlans", f"{declared!r} is no list", f"write it as a list: [{VLAN_EXAMPLE}]")
-        return
-    for index, vlan in enumerate(declared):
-        if isinstance(vlan, Mapping):
-            yield from _vlan_valid(f"cluster_vlans[{index}]", vlan)
-        else:
-            yield Finding(CLUSTER, f"cluster_vlans[{index}]", f"{vlan!r} is no VLAN", f"write it as {VLAN_EXAMPLE}")
+    declared = site.settings["vlans"]
+    vlans = _mappings("cluster_vlans", declared)
+    yield from _no_mappings(CLUSTER, "cluster_vlans", declared, VLAN_EXAMPLE)
+    for place, vlan in vlans:
+        yield from _vlan_valid(place, vlan)
     for key in ("name", "tag"):
-        used = Counter(str(vlan[key]) for _place, vlan in _vlans(declared) if vlan.get(key))
+        used = Counter(str(vlan[key]) for _place, vlan in vlans if vlan.get(key))
         for value, times in used.items():
             if times > 1:
                 yield Finding(CLUSTER, "cluster_vlans", f"{key} {value} is used {times} times", "use each only once")
-
-
-def _vlans(declared: Any) -> list[tuple[str, Data]]:
-    """Return the VLANs that are some, each with its place in the list."""
-    several = enumerate(declared) if isinstance(declared, list) else ()
-    return [(f"cluster_vlans[{index}]", vlan) for index, vlan in several if isinstance(vlan, Mapping)]
 
 
 def _vlan_valid(place: str, vlan: Data) -> Iterator[Finding]:
@@ -448,7 +484,7 @@ def vlan_addresses(site: Site) -> Iterator[Finding]:
     """What addresses the nodes have in VLANs is an address with its prefix length, and each node's own."""
     users: dict[str, str] = {}
     for host in site.nodes:
-        for place, vlan in _vlans(host.declared.get("vlans")):
+        for place, vlan in _mappings("cluster_vlans", host.declared.get("vlans")):
             text = str(vlan.get("address") or "")
             found = _interface_fault(text) if text else ""
             if text and not found:
@@ -786,6 +822,7 @@ SITE_CHECKS: tuple[Check, ...] = (
     name_servers_valid,
     disks_declared,
     volumes_have_disks,
+    volumes_readable,
     volumes_buildable,
     numbers_in_range,
     nics_declared,

@@ -16,19 +16,82 @@ REPOSITORY = Path(__file__).parents[2]
 VLANS = [{"name": "servers", "tag": 101, "address": "10.20.0.11/24"}, {"name": "visitors", "tag": 102}]
 
 
+def handed_over(layer: str) -> dict[str, Any]:
+    """Return the variables of the layer's role that its playbook sets, with what it makes them of."""
+    (play,) = yaml.safe_load((REPOSITORY / "playbooks" / f"{layer}.yml").read_text())
+    variables: dict[str, Any] = play["roles"][0]["vars"]
+    return variables
+
+
+def specified(layer: str) -> dict[str, Any]:
+    specs = yaml.safe_load((REPOSITORY / "roles" / layer / "meta" / "argument_specs.yml").read_text())
+    options: dict[str, Any] = specs["argument_specs"]["main"]["options"]
+    return options
+
+
 def passed(layer: str, variable: str, **known: Any) -> Any:
     """Return what the layer's playbook makes of ``known`` for the role's variable."""
-    (play,) = yaml.safe_load((REPOSITORY / "playbooks" / f"{layer}.yml").read_text())
-    expression = play["roles"][0]["vars"][variable]
-    return Templar(loader=DataLoader(), variables=known).template(trust_as_template(expression))
+    own = {name: trust_as_template(text) for name, text in handed_over(layer).items() if name.startswith("__")}
+    expression = trust_as_template(handed_over(layer)[variable])
+    return Templar(loader=DataLoader(), variables=own | known).template(expression)
 
 
 @pytest.mark.parametrize("layer", ["network", "hypervisor"])
-@pytest.mark.parametrize("vlans", [VLANS, []])
+@pytest.mark.parametrize("vlans", [VLANS, [], None])
 def test_vlans_in_which_nodes_have_addresses(layer: str, vlans: list[dict[str, Any]]) -> None:
     variable = f"{layer}_vlans"
-    specs = yaml.safe_load((REPOSITORY / "roles" / layer / "meta" / "argument_specs.yml").read_text())
-    spec = {variable: specs["argument_specs"]["main"]["options"][variable]}
+    spec = {variable: specified(layer)[variable]}
     given = passed(layer, variable, cluster_vlans=vlans)
     assert ArgumentSpecValidator(spec).validate({variable: given}).error_messages == []
-    assert [(vlan["name"], vlan["tag"]) for vlan in given] == [(vlan["name"], vlan["tag"]) for vlan in vlans]
+    assert [(vlan["name"], vlan["tag"]) for vlan in given] == [(vlan["name"], vlan["tag"]) for vlan in vlans or []]
+
+
+# What YAML makes of a variable without a value, and of what operators write who have not read on.
+MISTAKES = (None, "/dev/sdb", 7, ["a"], [None], {"a": 1})
+JUDGED = ("cluster_dns", "cluster_disks", "cluster_nics", "cluster_vlans", "storage_volumes")
+TEXTS = ("cluster_address", "cluster_network", "cluster_gateway", "cluster_domain_type")
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=repr)
+@pytest.mark.parametrize("variable", JUDGED + TEXTS)
+def test_preflight_judges_by_itself_what_was_declared(variable: str, mistake: Any) -> None:
+    """A refusal of the argument specification would hide every other finding."""
+    host = {"inventory_hostname": "node1", variable: mistake}
+    known = {"groups": {"nodes": ["node1"], "tang": ["node1"]}, "hostvars": {"node1": host}, **host}
+    given = {
+        name: passed("preflight", name, **known)
+        for name, expression in handed_over("preflight").items()
+        if variable in str(expression)
+    }
+    spec = {name: option for name, option in specified("preflight").items() if name in given}
+    assert given and ArgumentSpecValidator(spec).validate(given).error_messages == []
+
+
+@pytest.mark.parametrize("groups", [{}, {"node": ["node1"]}])
+def test_preflight_is_told_of_a_group_that_is_not_there(groups: dict[str, list[str]]) -> None:
+    known = {"groups": groups, "inventory_hostname": "node1", "cluster_disks": [{}], "cluster_nics": {"br0": "eno1"}}
+    defaults = yaml.safe_load((REPOSITORY / "roles" / "preflight" / "defaults" / "main.yml").read_text())
+    for expression in (defaults["preflight_nodes"], specified("preflight")["preflight_nodes"]["default"]):
+        assert Templar(loader=DataLoader(), variables=known).template(trust_as_template(expression)) == []
+    assert passed("preflight", "preflight_disks", **known) == []
+    assert passed("preflight", "preflight_nics", **known) == {}
+    assert passed("preflight", "preflight_vlans", **known) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "variable", "cluster_variable", "none"),
+    [
+        ("network", "network_gateway", "cluster_gateway", ""),
+        ("network", "network_dns", "cluster_dns", []),
+        ("network", "network_vlans", "cluster_vlans", []),
+        ("hypervisor", "hypervisor_domain_type", "cluster_domain_type", "kvm"),
+        ("hypervisor", "hypervisor_vlans", "cluster_vlans", []),
+        ("hypervisor", "hypervisor_guests", "cluster_guests", []),
+        ("telemetry", "telemetry_disks", "cluster_disks", []),
+    ],
+)
+def test_a_variable_left_empty_is_like_one_that_is_not_there(
+    layer: str, variable: str, cluster_variable: str, none: Any
+) -> None:
+    assert passed(layer, variable, **{cluster_variable: None}) == none
+    assert passed(layer, variable) == none

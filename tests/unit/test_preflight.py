@@ -280,12 +280,33 @@ def test_unknown_key_of_a_disk(looked: Looked, settings: Settings) -> None:
     assert only(looked, settings).variable == "cluster_disks[1].nmae"
 
 
-def test_disk_that_is_a_text(looked: Looked, settings: Settings) -> None:
-    looked["node1"]["declared"]["disks"].append("/dev/disk/by-id/ata-disk")
-    assert {finding.variable for finding in judge(looked, settings)} == {
-        "cluster_disks[3].device",
-        "cluster_disks[3].volume",
-    }
+@pytest.mark.parametrize("item", ["/dev/disk/by-id/ata-disk", None, 7, ["gv0"]])
+@pytest.mark.parametrize("index", [1, 3])
+def test_disk_that_is_no_mapping(looked: Looked, settings: Settings, item: Any, index: int) -> None:
+    looked["node1"]["declared"]["disks"][index : index + 1] = [item]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node1", f"cluster_disks[{index}]")
+    assert finding.found == f"{item!r} is no mapping"
+    assert finding.remedy.startswith("write it as {device: ")
+
+
+@pytest.mark.parametrize("disks", ["/dev/sdb", {"device": GV0, "volume": "gv0"}, 7])
+def test_disks_that_are_no_list(looked: Looked, settings: Settings, disks: Any) -> None:
+    looked["node2"]["declared"]["disks"] = disks
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "cluster_disks")
+    assert finding.found == f"{disks!r} is no list"
+
+
+@pytest.mark.parametrize("volumes", [None, "gv0", {"gv0": {"replica": 3}}, ["gv0", "gv1"], [None]])
+def test_volumes_that_are_no_list_of_mappings(looked: Looked, settings: Settings, volumes: Any) -> None:
+    settings["volumes"] = volumes
+    findings = judge(looked, settings)
+    assert {finding.host for finding in findings} == {"cluster"}
+    places = [f"storage_volumes[{index}]" for index in range(len(volumes))] if isinstance(volumes, list) else []
+    assert [finding.variable for finding in findings] == (places or ["storage_volumes"])
+    expected = "it is left empty" if volumes is None else "is no mapping" if places else f"{volumes!r} is no list"
+    assert all(expected in finding.found for finding in findings)
 
 
 def test_volume_without_a_disk_on_one_node(looked: Looked, settings: Settings) -> None:
@@ -383,6 +404,22 @@ def test_bridge_without_a_network_card(looked: Looked, settings: Settings) -> No
     assert only(looked, settings).variable == "cluster_nics.wan0"
 
 
+@pytest.mark.parametrize("nics", [["52:54:00:ab:01:01"], "enp0s4", 7])
+def test_network_cards_that_are_no_mapping(looked: Looked, settings: Settings, nics: Any) -> None:
+    looked["node1"]["declared"]["nics"] = nics
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node1", "cluster_nics")
+    assert finding.found == f"{nics!r} is no mapping"
+    assert finding.remedy.startswith("write it as {br0: CARD, wan0: CARD, vlans: CARD}")
+
+
+def test_network_cards_left_empty(looked: Looked, settings: Settings) -> None:
+    looked["node1"]["declared"]["nics"] = None
+    assert [finding.variable for finding in judge(looked, settings)] == [
+        f"cluster_nics.{bridge}" for bridge in settings["bridges"]
+    ]
+
+
 def test_one_network_card_for_two_bridges(looked: Looked, settings: Settings) -> None:
     nics = looked["node1"]["declared"]["nics"]
     nics["wan0"] = nics["br0"].upper()
@@ -411,6 +448,11 @@ def test_vlan_that_is_none(looked: Looked, settings: Settings, vlan: Any) -> Non
     finding = only(looked, settings)
     assert (finding.host, finding.variable) == ("cluster", "cluster_vlans[0]")
     assert repr(vlan) in finding.found
+
+
+def test_vlans_left_empty(looked: Looked, settings: Settings) -> None:
+    settings["vlans"] = looked["node1"]["declared"]["vlans"] = None
+    assert judge(looked, settings) == []
 
 
 @pytest.mark.parametrize("vlans", ["blue", {"blue": 101}])
