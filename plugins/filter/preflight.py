@@ -147,8 +147,9 @@ class Site:
 
     @property
     def hosts(self) -> list[Host]:
-        """Nodes and tang hosts."""
-        return [*self.nodes, *self.tang]
+        """Nodes and tang hosts, each once."""
+        nodes = {host.name for host in self.nodes}
+        return [*self.nodes, *(host for host in self.tang if host.name not in nodes)]
 
     @property
     def volumes(self) -> list[Volume]:
@@ -433,18 +434,27 @@ def nics_declared(site: Site) -> Iterator[Finding]:
         for bridge in site.settings["bridges"]:
             if bridge in host.nics:
                 continue
-            several = isinstance(declared.get(bridge), list)
             yield Finding(
                 host.name,
                 f"cluster_nics.{bridge}",
-                "a list is declared, and a bridge takes one card" if several else "no network card is declared",
-                "name the card that is plugged into this bridge's switch, by MAC address or name",
+                _card_fault(declared.get(bridge)),
+                "name the card that is plugged into this bridge's switch, by MAC address in quotes or by name",
             )
         for nic, times in Counter(host.nics.values()).items():
             if times > 1:
                 yield Finding(
                     host.name, "cluster_nics", f"{nic} is named {times} times", "each card belongs to one bridge"
                 )
+
+
+def _card_fault(card: Any) -> str:
+    """Say why what is declared for a bridge, which is no text, is no network card."""
+    if isinstance(card, list):
+        return "a list is declared, and a bridge takes one card"
+    if isinstance(card, int | float) and not isinstance(card, bool):
+        # YAML takes 11:22:33:44:55:16 for a number to the base of 60.
+        return f"a number is declared, {card}: without quotes, YAML takes some MAC addresses for one"
+    return f"{card!r} is no network card" if card else "no network card is declared"
 
 
 def vlans_valid(site: Site) -> Iterator[Finding]:
@@ -465,8 +475,9 @@ def _vlan_valid(place: str, vlan: Data) -> Iterator[Finding]:
     tag, name = vlan.get("tag"), vlan.get("name")
     for key in sorted(set(vlan) - VLAN_KEYS):
         yield Finding(CLUSTER, f"{place}.{key}", "a VLAN has no such key", "use name, tag and address only")
-    if not isinstance(tag, int) or not 1 <= tag <= 4094:
-        yield Finding(CLUSTER, f"{place}.tag", f"{tag} is no VLAN tag", "use a number from 1 to 4094")
+    if not isinstance(tag, int) or isinstance(tag, bool) or not 1 <= tag <= 4094:
+        remedy = "use a number from 1 to 4094, without quotes"
+        yield Finding(CLUSTER, f"{place}.tag", f"{tag!r} is no VLAN tag", remedy)
     if not isinstance(name, str) or not VLAN_NAME.fullmatch(name):
         yield Finding(
             CLUSTER,
@@ -532,8 +543,9 @@ def secrets_present(site: Site) -> Iterator[Finding]:
                 CLUSTER,
                 variable,
                 found,
-                "set it in a vault file: `openssl rand -base64 24`, then `ansible-vault encrypt_string --stdin-name "
-                f"{variable}`; keep a copy outside the cluster",
+                "write what `openssl rand -base64 24` prints with `ansible-vault edit YOUR-INVENTORY/group_vars/all/"
+                "vault.yml` (the first time edit the file as it is, then `ansible-vault encrypt` it); keep a copy "
+                "outside the cluster",
             )
 
 
@@ -548,7 +560,7 @@ def reachable(host: Host, settings: Data) -> Iterator[Finding]:
             "ansible_host",
             host.problem,
             "make it answer first: address, ssh key, sudo, python3; the test is "
-            f"`ansible -i YOUR-INVENTORY -b -m ansible.builtin.ping {host.name}`",
+            f"`ansible -i YOUR-INVENTORY --ask-vault-pass -b -m ansible.builtin.ping {host.name}`",
         )
 
 
@@ -779,6 +791,14 @@ def tang_declared(site: Site) -> Iterator[Finding]:
             "it has no hosts, and no disk would unlock by itself",
             "put a host that is no node into the inventory group `tang`",
         )
+    for name in site.settings["tang"]:
+        if name in site.settings["nodes"]:
+            yield Finding(
+                name,
+                "group tang",
+                "it is in group nodes, too: whoever carries it away would have keys for the disks",
+                "take it out of one of the two groups; tang belongs on a host that is no node",
+            )
 
 
 def tang_answers(site: Site) -> Iterator[Finding]:

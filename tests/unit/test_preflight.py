@@ -170,6 +170,18 @@ def test_address_used_twice(looked: Looked, settings: Settings, other: str) -> N
     assert other in finding.found
 
 
+def test_node_that_is_a_tang_host_too(looked: Looked, settings: Settings) -> None:
+    settings["tang"].append("node2")
+    settings["tang_servers"].append("10.10.0.12:7500")
+    looked["node2"]["node"]["memory_mib"] = 1
+    findings = judge(looked, settings)
+    assert [(finding.host, finding.variable) for finding in findings] == [
+        ("node2", "group tang"),
+        ("node2", "preflight_memory_min_mib"),
+    ]
+    assert "in group nodes, too" in findings[0].found
+
+
 def test_address_is_the_gateway(looked: Looked, settings: Settings) -> None:
     settings["gateway"] = "10.10.0.12"
     finding = only(looked, settings)
@@ -420,16 +432,29 @@ def test_network_cards_left_empty(looked: Looked, settings: Settings) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["11:22:33:44:55:16", "1234"])
+def test_mac_address_that_yaml_takes_for_a_number(looked: Looked, settings: Settings, text: str) -> None:
+    number = looked["node1"]["declared"]["nics"]["wan0"] = yaml.safe_load(text)
+    assert isinstance(number, int)
+    finding = only(looked, settings)
+    assert finding.variable == "cluster_nics.wan0"
+    assert "a number is declared" in finding.found
+    assert "in quotes" in finding.remedy
+
+
 def test_one_network_card_for_two_bridges(looked: Looked, settings: Settings) -> None:
     nics = looked["node1"]["declared"]["nics"]
     nics["wan0"] = nics["br0"].upper()
     assert [finding.variable for finding in judge(looked, settings)] == ["cluster_nics", "cluster_nics.wan0"]
 
 
-@pytest.mark.parametrize("tag", [0, 4095, "101", None])
+@pytest.mark.parametrize("tag", [0, 4095, "101", None, True])
 def test_invalid_vlan_tag(looked: Looked, settings: Settings, tag: Any) -> None:
     settings["vlans"][0]["tag"] = tag
-    assert only(looked, settings).variable == "cluster_vlans[0].tag"
+    finding = only(looked, settings)
+    assert finding.variable == "cluster_vlans[0].tag"
+    assert finding.found == f"{tag!r} is no VLAN tag"
+    assert "without quotes" in finding.remedy
 
 
 @pytest.mark.parametrize("name", [None, "", " ", "two\nlines", ["a"]])
@@ -565,6 +590,7 @@ def test_secret(looked: Looked, settings: Settings, variable: str, value: str | 
     finding = only(looked, settings)
     assert finding.variable == variable
     assert found in finding.found
+    assert "`ansible-vault edit " in finding.remedy
     assert not value or value.strip() == "" or value not in preflight_report(preflight_findings(looked, settings))
 
 
@@ -574,6 +600,7 @@ def test_secret(looked: Looked, settings: Settings, variable: str, value: str | 
 def test_unreachable_host_is_one_finding_among_others(looked: Looked, settings: Settings) -> None:
     looked["node2"] = {"declared": looked["node2"]["declared"], "problem": "it cannot be reached: No route to host"}
     looked["node3"]["node"]["memory_mib"] = 1024
+    assert "--ask-vault-pass" in judge(looked, settings)[0].remedy
     assert [(finding.host, finding.variable) for finding in judge(looked, settings)] == [
         ("node2", "ansible_host"),
         ("node3", "preflight_memory_min_mib"),
@@ -806,6 +833,12 @@ def test_a_bridge_takes_one_network_card(looked: Looked, settings: Settings) -> 
     settings["bridges"] = ["br0", "vlans"]
     finding = only(looked, settings)
     assert finding.variable == "cluster_nics.br0" and "a list" in finding.found
+
+
+@pytest.mark.parametrize("card", [{"name": "enp0s4"}, True])
+def test_card_that_is_none(looked: Looked, settings: Settings, card: Any) -> None:
+    looked["node1"]["declared"]["nics"]["br0"] = card
+    assert only(looked, settings).found == f"{card!r} is no network card"
 
 
 # Tang
