@@ -11,6 +11,12 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.names import parse_size
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+from ansible_collections.personal.cluster.plugins.modules.virt_domain import DISK as GUEST_DISK
+from ansible_collections.personal.cluster.plugins.modules.virt_domain import DOMAIN, NIC
+
 Data = Mapping[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -50,6 +56,15 @@ VLAN_NAME = re.compile(r"\S(.*\S)?")
 VLAN_EXAMPLE = "{name: servers, tag: 101}"
 DISK_EXAMPLE = "{device: /dev/disk/by-id/NAME, volume: gv0}"
 VOLUME_EXAMPLE = "{name: gv0}"
+# It becomes part of the certificate authority's name, of which X.509 allows 64 characters.
+CLUSTER_NAME = re.compile(r"\S(.{0,45}\S)?")
+GUEST: dict[str, Any] = {**DOMAIN, "node": {"type": "str", "required": True}}
+GUEST_NAME = re.compile(r"[^\s/]([^\n/]*[^\s/])?")
+GUEST_EXAMPLES = {
+    "guest": "{name: web, node: node1, memory: 4G, vcpus: 2, disks: [{pool: gv0, size: 20G}], nics: [{network: br0}]}",
+    "disk": "{pool: gv0, size: 20G}",
+    "network card": "{network: br0}",
+}
 
 
 @dataclass(frozen=True)
@@ -203,6 +218,25 @@ def names_valid(site: Site) -> Iterator[Finding]:
                 "it is no valid host name",
                 "rename it in the inventory: lower case letters, digits and hyphens",
             )
+
+
+def names_of_the_cluster(site: Site) -> Iterator[Finding]:
+    """The cluster has a name, and a directory of its own for its certificate authority."""
+    name, directory = site.settings["cluster_name"], site.settings["state_dir"]
+    if not isinstance(name, str | int) or not CLUSTER_NAME.fullmatch(str(name)):
+        yield Finding(
+            CLUSTER,
+            "cluster_name",
+            f"{name!r} is no name" if name else "it is empty or not set",
+            "give the cluster a name of one line and at most 47 characters, and never change it",
+        )
+    if not isinstance(directory, str) or not directory.strip().strip("/"):
+        yield Finding(
+            CLUSTER,
+            "cluster_state_dir",
+            f"{directory!r} is no directory of its own" if directory else "it is empty or not set",
+            "name a directory on the computer that runs Ansible, for the certificate authority and the nodes' keys",
+        )
 
 
 def addresses_valid(site: Site) -> Iterator[Finding]:
@@ -440,6 +474,15 @@ def nics_declared(site: Site) -> Iterator[Finding]:
                 _card_fault(declared.get(bridge)),
                 "name the card that is plugged into this bridge's switch, by MAC address in quotes or by name",
             )
+        known = list(dict.fromkeys([*site.settings["bridges"], *site.settings["networks"]]))
+        for bridge in declared:
+            if bridge not in known:
+                yield Finding(
+                    host.name,
+                    f"cluster_nics.{bridge}",
+                    "there is no such bridge, and one would be made",
+                    f"use {', '.join(known)} only; hypervisor_bridges declares more",
+                )
         for nic, times in Counter(host.nics.values()).items():
             if times > 1:
                 yield Finding(
@@ -523,6 +566,88 @@ def _interface_fault(text: str) -> str:
     if network.num_addresses > 2 and interface.ip in (network.network_address, network.broadcast_address):
         return f"{interface.ip} is no host address of {network}"
     return ""
+
+
+def guests_valid(site: Site) -> Iterator[Finding]:
+    """The guests are such that the hypervisor layer takes them: it comes when everything else is built."""
+    declared = site.settings["guests"]
+    guests = _mappings("cluster_guests", declared)
+    yield from _no_mappings(CLUSTER, "cluster_guests", declared, GUEST_EXAMPLES["guest"])
+    for place, guest in guests:
+        yield from _guest_valid(site, place, guest)
+    for name, times in Counter(str(guest["name"]) for _place, guest in guests if guest.get("name")).items():
+        if times > 1:
+            yield Finding(CLUSTER, "cluster_guests", f"{times} guests are named {name}", "give each its own name")
+
+
+def _guest_valid(site: Site, place: str, guest: Data) -> Iterator[Finding]:
+    name, node = guest.get("name"), guest.get("node")
+    nodes = site.settings["nodes"]
+    yield from _options_valid(place, "guest", guest, GUEST)
+    if not isinstance(name, str) or not GUEST_NAME.fullmatch(name):
+        yield Finding(
+            CLUSTER, f"{place}.name", f"{name!r} is no name", "give it a name of one line and without slashes"
+        )
+    if not node or (node not in nodes and guest.get("state") != "absent"):
+        found = f"{node!r} is no host of group nodes" if node else "it is not set"
+        yield Finding(CLUSTER, f"{place}.node", found, f"name one of {', '.join(nodes)}")
+    pools = [pool.get("name") for _place, pool in _mappings("", site.settings["pools"])]
+    for where, disk in _parts(place, guest, "disks"):
+        yield from _options_valid(where, "disk", disk, GUEST_DISK, GUEST["disks"])
+        pool = disk.get("pool")
+        if pool and pools and pool not in pools:
+            remedy = f"name one of {', '.join(map(str, pools))}; hypervisor_pools declares more"
+            yield Finding(CLUSTER, f"{where}.pool", f"{pool!r} is no pool", remedy)
+    for where, nic in _parts(place, guest, "nics"):
+        yield from _options_valid(where, "network card", nic, NIC)
+        yield from _guest_nic_valid(site, where, nic)
+    for key, what in (("disks", "disk"), ("nics", "network card")):
+        yield from _no_mappings(CLUSTER, f"{place}.{key}", guest.get(key), GUEST_EXAMPLES[what])
+
+
+def _parts(place: str, guest: Data, key: str) -> list[tuple[str, Data]]:
+    return _mappings(f"{place}.{key}", guest.get(key))
+
+
+def _options_valid(place: str, what: str, item: Data, spec: Data, rules: Data | None = None) -> Iterator[Finding]:
+    """Whether virt_domain takes ``item``; what has a check of its own with better words is left out."""
+    for key in sorted(set(map(str, item)) - set(spec)):
+        remedy = "`ansible-doc personal.cluster.virt_domain` shows which there are"
+        yield Finding(CLUSTER, f"{place}.{key}", f"a {what} has no such key", remedy)
+    for key, option in spec.items():
+        if key in item and item[key] is None and option.get("default") is not None:
+            yield Finding(CLUSTER, f"{place}.{key}", "it is left empty", "leave it out and have the default")
+    own = {"name", "node", "disks", "nics", "network"} if what != "disk" else set()
+    plain = {key: {**option, "required": False} for key, option in spec.items() if key not in own}
+    groups = {rule: (rules or {}).get(rule) for rule in ("mutually_exclusive", "required_one_of")}
+    given = {key: item[key] for key in plain if item.get(key) is not None}
+    for message in ArgumentSpecValidator(plain, **groups).validate(given).error_messages:
+        yield Finding(CLUSTER, place, message, f"write it like {GUEST_EXAMPLES[what]}")
+    for key in ("memory", "size"):
+        try:
+            parse_size(str(given.get(key, "1G")))
+        except ClusterError as error:
+            yield Finding(CLUSTER, f"{place}.{key}", str(error), "powers of 1024 are meant: K, M, G or T")
+
+
+def _guest_nic_valid(site: Site, place: str, nic: Data) -> Iterator[Finding]:
+    network, vlan = nic.get("network"), nic.get("vlan")
+    networks, bridge = site.settings["networks"], site.settings["vlan_bridge"]
+    if network not in networks:
+        found = f"{network!r} is no network" if network else "it is not set"
+        remedy = f"name one of {', '.join(networks)}; hypervisor_bridges declares more"
+        yield Finding(CLUSTER, f"{place}.network", found, remedy)
+    elif network != bridge:
+        if vlan:
+            yield Finding(
+                CLUSTER, f"{place}.vlan", f"{network} has no VLANs", f"leave it out, or take network {bridge}"
+            )
+    elif not any(_no_mappings(CLUSTER, "cluster_vlans", site.settings["vlans"], VLAN_EXAMPLE)):
+        vlans = [*(str(item.get("name")) for _place, item in _mappings("", site.settings["vlans"])), TRUNK]
+        if vlan not in vlans:
+            found = f"{vlan!r} is no VLAN" if vlan else "it is not set"
+            remedy = f"name one of {', '.join(vlans)}; cluster_vlans declares them"
+            yield Finding(CLUSTER, f"{place}.vlan", found, remedy)
 
 
 def secrets_present(site: Site) -> Iterator[Finding]:
@@ -837,6 +962,7 @@ def _tang_out_of_reach(site: Site, server: str) -> Iterator[Finding]:
 SITE_CHECKS: tuple[Check, ...] = (
     count_of_nodes,
     names_valid,
+    names_of_the_cluster,
     addresses_valid,
     addresses_distinct,
     name_servers_valid,
@@ -848,6 +974,7 @@ SITE_CHECKS: tuple[Check, ...] = (
     nics_declared,
     vlans_valid,
     vlan_addresses,
+    guests_valid,
     secrets_present,
     releases_alike,
     clocks_together,
@@ -877,9 +1004,10 @@ def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
     """Return every finding on every host.
 
     :param looked: by inventory name the result of node_info. A host that was not looked at (``--limit``) is left out.
-    :param settings: ``nodes`` and ``tang`` (names), ``network``, ``gateway``, ``dns``, ``bridges``, ``vlans``,
-        ``volumes``, ``local_volumes``, ``numbers`` (by variable), ``secrets``, ``tang_servers``, ``releases``,
-        ``kvm``, and the limits ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
+    :param settings: ``nodes`` and ``tang`` (names), ``cluster_name``, ``state_dir``, ``network``, ``gateway``, ``dns``,
+        ``bridges``, ``vlans``, ``guests``, ``networks``, ``vlan_bridge``, ``pools``, ``volumes``, ``local_volumes``,
+        ``numbers`` (by variable), ``secrets``, ``tang_servers``, ``releases``, ``kvm``, and the limits
+        ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
     """
     nodes = [_host(name, looked[name]) for name in settings["nodes"] if name in looked]
     tang = [_host(name, looked[name]) for name in settings["tang"] if name in looked]

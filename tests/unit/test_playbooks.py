@@ -48,8 +48,15 @@ def test_vlans_in_which_nodes_have_addresses(layer: str, vlans: list[dict[str, A
 
 # What YAML makes of a variable without a value, and of what operators write who have not read on.
 MISTAKES = (None, "/dev/sdb", 7, ["a"], [None], {"a": 1})
-JUDGED = ("cluster_dns", "cluster_disks", "cluster_nics", "cluster_vlans", "storage_volumes")
-TEXTS = ("cluster_address", "cluster_network", "cluster_gateway", "cluster_domain_type")
+JUDGED = ("cluster_dns", "cluster_disks", "cluster_nics", "cluster_vlans", "cluster_guests", "storage_volumes")
+TEXTS = (
+    "cluster_name",
+    "cluster_state_dir",
+    "cluster_address",
+    "cluster_network",
+    "cluster_gateway",
+    "cluster_domain_type",
+)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=repr)

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.personal.cluster.plugins.filter.preflight import (
+    GUEST,
     RANGES,
     Finding,
     judge,
@@ -52,8 +54,14 @@ def settings() -> Settings:
         "network": "10.10.0.0/24",
         "gateway": "",
         "dns": [],
+        "cluster_name": "lab",
+        "state_dir": "/home/alice/.local/share/personal-cluster/lab",
         "bridges": ["br0", "wan0", "vlans"],
         "vlans": [{"name": "blue", "tag": 101}, {"name": "green", "tag": 102}],
+        "guests": [],
+        "networks": ["br0", "wan0", "vlans"],
+        "vlan_bridge": "vlans",
+        "pools": [{"name": "gv0"}, {"name": "bmv0"}],
         "volumes": yaml.safe_load((REPOSITORY / "roles/storage/defaults/main.yml").read_text())["storage_volumes"],
         "local_volumes": ["bmv0"],
         "numbers": dict.fromkeys(RANGES),
@@ -154,6 +162,20 @@ def test_unusable_address(looked: Looked, settings: Settings, address: str, foun
     finding = only(looked, settings)
     assert (finding.host, finding.variable) == ("node2", "cluster_address")
     assert found in finding.found
+
+
+@pytest.mark.parametrize("name", ["", "  ", None, ["lab"], "two\nlines", "a" * 48])
+def test_unusable_name_of_the_cluster(looked: Looked, settings: Settings, name: Any) -> None:
+    settings["cluster_name"] = name
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "cluster_name")
+
+
+@pytest.mark.parametrize("directory", ["", " ", "/", None, "//", ["/srv"]])
+def test_state_would_lie_in_the_root_directory(looked: Looked, settings: Settings, directory: Any) -> None:
+    settings["state_dir"] = directory
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "cluster_state_dir")
 
 
 @pytest.mark.parametrize("network", ["", "10.10.0.1/24", "lan"])
@@ -432,6 +454,16 @@ def test_network_cards_left_empty(looked: Looked, settings: Settings) -> None:
     ]
 
 
+def test_card_for_a_bridge_that_nobody_asks_for(looked: Looked, settings: Settings) -> None:
+    """The network layer makes a bridge for every key."""
+    looked["node1"]["declared"]["nics"]["wan"] = "enp0s3"
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node1", "cluster_nics.wan")
+    assert "br0, wan0, vlans" in finding.remedy
+    settings["networks"].append("wan")
+    assert judge(looked, settings) == []
+
+
 @pytest.mark.parametrize("text", ["11:22:33:44:55:16", "1234"])
 def test_mac_address_that_yaml_takes_for_a_number(looked: Looked, settings: Settings, text: str) -> None:
     number = looked["node1"]["declared"]["nics"]["wan0"] = yaml.safe_load(text)
@@ -592,6 +624,116 @@ def test_secret(looked: Looked, settings: Settings, variable: str, value: str | 
     assert found in finding.found
     assert "`ansible-vault edit " in finding.remedy
     assert not value or value.strip() == "" or value not in preflight_report(preflight_findings(looked, settings))
+
+
+# The guests
+
+
+def guest(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "web",
+        "node": "node1",
+        "memory": "4G",
+        "vcpus": 2,
+        "disks": [
+            {"pool": "gv0", "size": "20G"},
+            {"device": "cdrom", "target": "sda", "bus": "sata", "path": "/a.iso"},
+        ],
+        "nics": [{"network": "br0"}, {"network": "vlans", "vlan": "blue"}, {"network": "vlans", "vlan": "trunk"}],
+        **more,
+    }
+
+
+def test_guests(looked: Looked, settings: Settings) -> None:
+    settings["guests"] = [guest(), guest(name="db", vcpus="2", autostart="yes"), {"name": "small", "node": "node3"}]
+    assert judge(looked, settings) == []
+    settings["guests"] = None
+    assert judge(looked, settings) == []
+
+
+def test_guest_of_the_readme(looked: Looked, settings: Settings) -> None:
+    (example,) = re.findall(r"^cluster_guests:\n(?: .*\n)+", (REPOSITORY / "README.md").read_text(), re.M)
+    settings["guests"] = yaml.safe_load(example)["cluster_guests"]
+    assert len(settings["guests"]) == 1 and judge(looked, settings) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "found"),
+    [
+        ({"vcpu": 2}, ".vcpu", "a guest has no such key"),
+        ({"node": "node9"}, ".node", "'node9' is no host of group nodes"),
+        ({"node": None}, ".node", "it is not set"),
+        ({"name": ""}, ".name", "'' is no name"),
+        ({"name": None}, ".name", "None is no name"),
+        ({"name": "a/b"}, ".name", "'a/b' is no name"),
+        ({"memory": "4 gigs"}, ".memory", "'4 gigs' is not a size"),
+        ({"vcpus": "two"}, "", "argument 'vcpus' is of type"),
+        ({"state": "runing"}, "", "got: runing"),
+        ({"disks": {"pool": "gv0"}}, ".disks", "is no list"),
+        ({"disks": None}, ".disks", "it is left empty"),
+        ({"graphics": None}, ".graphics", "it is left empty"),
+        ({"disks": ["gv0"]}, ".disks[0]", "'gv0' is no mapping"),
+        ({"disks": [{"pool": "gv0", "size": "9G"}, {"pool": "gv0", "sise": "9G"}]}, ".disks[1].sise", "a disk has no"),
+        ({"disks": [{"pool": "gv7", "size": "9G"}]}, ".disks[0].pool", "'gv7' is no pool"),
+        ({"disks": [{"pool": "gv0", "size": "9 Go"}]}, ".disks[0].size", "'9 Go' is not a size"),
+        ({"disks": [{"size": "9G"}]}, ".disks[0]", "one of the following is required: pool, path"),
+        ({"disks": [{"pool": "gv0", "path": "/a"}]}, ".disks[0]", "mutually exclusive: pool|path"),
+        ({"nics": "br0"}, ".nics", "'br0' is no list"),
+        ({"nics": [{"network": "br0", "vlans": "blue"}]}, ".nics[0].vlans", "a network card has no such key"),
+        ({"nics": [{"network": "lan"}]}, ".nics[0].network", "'lan' is no network"),
+        ({"nics": [{"vlan": "blue"}]}, ".nics[0].network", "it is not set"),
+        ({"nics": [{"network": "vlans", "vlan": "bleu"}]}, ".nics[0].vlan", "'bleu' is no VLAN"),
+        ({"nics": [{"network": "vlans"}]}, ".nics[0].vlan", "it is not set"),
+        ({"nics": [{"network": "br0", "vlan": "blue"}]}, ".nics[0].vlan", "br0 has no VLANs"),
+    ],
+)
+def test_guest_that_would_stop_the_build(
+    looked: Looked, settings: Settings, more: dict[str, Any], place: str, found: str
+) -> None:
+    settings["guests"] = [guest(name="other"), guest(**more)]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", f"cluster_guests[1]{place}")
+    assert found in finding.found
+
+
+@pytest.mark.parametrize("guests", ["web", {"web": {"node": "node1"}}, ["web"], [None]])
+def test_guests_that_are_no_list_of_mappings(looked: Looked, settings: Settings, guests: Any) -> None:
+    settings["guests"] = guests
+    assert only(looked, settings).variable == ("cluster_guests[0]" if isinstance(guests, list) else "cluster_guests")
+
+
+def test_two_guests_with_one_name(looked: Looked, settings: Settings) -> None:
+    settings["guests"] = [guest(), guest(node="node2")]
+    assert only(looked, settings).found == "2 guests are named web"
+
+
+def test_guest_that_goes_needs_no_node_that_is_there(looked: Looked, settings: Settings) -> None:
+    settings["guests"] = [guest(node="node9", state="absent")]
+    assert judge(looked, settings) == []
+
+
+def test_what_is_wrong_with_the_vlans_is_not_told_again_for_each_guest(looked: Looked, settings: Settings) -> None:
+    settings.update(guests=[guest()], vlans={"blue": 101})
+    assert only(looked, settings).variable == "cluster_vlans"
+
+
+def test_playbook_knows_the_networks_and_pools_that_hypervisor_makes() -> None:
+    """Defaults of a role are not seen by another one; copies of its defaults must not drift apart."""
+    (play,) = yaml.safe_load((REPOSITORY / "playbooks" / "preflight.yml").read_text())
+    passed = play["roles"][0]["vars"]
+    defaults = yaml.safe_load((REPOSITORY / "roles/hypervisor/defaults/main.yml").read_text())
+    networks, bridge = defaults["hypervisor_bridges"], defaults["hypervisor_vlan_bridge"]
+    pools = [{"name": pool["name"]} for pool in defaults["hypervisor_pools"]]
+    assert passed["preflight_networks"] == f"{{{{ hypervisor_bridges | default({networks}) }}}}"
+    assert passed["preflight_vlan_bridge"] == f"{{{{ hypervisor_vlan_bridge | default({bridge!r}) }}}}"
+    assert passed["preflight_pools"] == f"{{{{ hypervisor_pools | default({pools}) }}}}"
+
+
+def test_a_guest_takes_what_virt_domain_takes() -> None:
+    """Preflight asks the module's specification, since the role's own has no options of disks and cards."""
+    specs = yaml.safe_load((REPOSITORY / "roles/hypervisor/meta/argument_specs.yml").read_text())
+    options = specs["argument_specs"]["main"]["options"]["hypervisor_guests"]["options"]
+    assert set(GUEST) == set(options)
 
 
 # The hosts
