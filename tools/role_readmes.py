@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write roles/*/README.md from meta/argument_specs.yml, and compare these with defaults/main.yml.
 
+What the playbooks beside the roles set is marked: it wins over the inventory, where setting it has no effect.
+
 With --check nothing is written; the exit code is 1 when a README is out of date or a default differs.
 """
 
@@ -48,18 +50,32 @@ def default(option: Mapping[str, Any]) -> str:
     return "`" + plain(text.removesuffix("...\n").strip()) + "`"
 
 
-def rows(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def set_by_playbooks(playbooks: Path, role: str) -> dict[str, str]:
+    """Return the names of the variables that playbooks set for a role, with the name of the playbook."""
+    return {
+        variable: path.name
+        for path in sorted(playbooks.glob("*.yml"))
+        for play in load(path)
+        for item in play.get("roles", [])
+        if item["role"] == f"personal.cluster.{role}"
+        for variable in item.get("vars", {})
+    }
+
+
+def rows(options: Mapping[str, Any], playbooks: Mapping[str, str], prefix: str = "") -> Iterator[str]:
     """Yield a table row for each option and, below it, for each option inside of it."""
     for name, option in options.items():
         about = " ".join(plain(sentence) for sentence in sentences(option.get("description", "")))
         if option.get("choices"):
             about += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
+        if name in playbooks:
+            about += f" Set by `playbooks/{playbooks[name]}`, whatever the inventory says."
         yield f"| `{prefix}{name}` | {kind(option)} | {default(option)} | {about} |"
         inner = "[]" if option.get("type") == "list" else ""
-        yield from rows(option.get("options", {}), f"{prefix}{name}{inner}.")
+        yield from rows(option.get("options", {}), {}, f"{prefix}{name}{inner}.")
 
 
-def readme(role: str, specs: Mapping[str, Any]) -> str:
+def readme(role: str, specs: Mapping[str, Any], playbooks: Mapping[str, str]) -> str:
     """Return the README of a role."""
     parts = [HEADER, f"# personal.cluster.{role}\n"]
     for entry, spec in specs.items():
@@ -68,8 +84,8 @@ def readme(role: str, specs: Mapping[str, Any]) -> str:
         parts.append(plain(str(spec["short_description"])) + ".\n")
         parts += [plain(sentence) + "\n" for sentence in sentences(spec.get("description", []))]
         if spec.get("options"):
-            table = ["| variable | type | default | meaning |", "| --- | --- | --- | --- |", *rows(spec["options"])]
-            parts.append("\n".join(table) + "\n")
+            table = ["| variable | type | default | meaning |", "| --- | --- | --- | --- |"]
+            parts.append("\n".join([*table, *rows(spec["options"], playbooks)]) + "\n")
     return "\n".join(parts)
 
 
@@ -101,11 +117,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, fail when something is out of date")
     parser.add_argument("roles", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent / "roles")
     arguments = parser.parse_args(argv)
+    playbooks = arguments.roles.parent / "playbooks"
     complaints: list[str] = []
     for role in sorted(path.parent.parent for path in arguments.roles.glob("*/meta/argument_specs.yml")):
         specs = load(role / "meta" / "argument_specs.yml")["argument_specs"]
         complaints += differences(role, specs)
-        target, text = role / "README.md", readme(role.name, specs)
+        target, text = role / "README.md", readme(role.name, specs, set_by_playbooks(playbooks, role.name))
         if target.exists() and target.read_text() == text:
             continue
         if arguments.check:

@@ -43,13 +43,38 @@ def tool() -> ModuleType:
     return module
 
 
+PLAYBOOK = """
+- hosts: all
+  roles:
+    - role: personal.cluster.demo
+      vars:
+        demo_list: "{{ cluster_things }}"
+        __demo: 1
+    - role: personal.cluster.other
+      vars:
+        demo_mode: b
+- import_playbook: other.yml
+"""
+
+
 @pytest.fixture
 def roles(tmp_path: Path) -> Path:
+    roles = tmp_path / "roles"
     for part in ("meta", "defaults"):
-        (tmp_path / "demo" / part).mkdir(parents=True)
-    (tmp_path / "demo" / "meta" / "argument_specs.yml").write_text(SPEC)
-    (tmp_path / "demo" / "defaults" / "main.yml").write_text("demo_list: []\ndemo_mode: a\n")
-    return tmp_path
+        (roles / "demo" / part).mkdir(parents=True)
+    (roles / "demo" / "meta" / "argument_specs.yml").write_text(SPEC)
+    (roles / "demo" / "defaults" / "main.yml").write_text("demo_list: []\ndemo_mode: a\n")
+    return roles
+
+
+def test_says_what_a_playbook_sets_and_the_inventory_cannot(tool: ModuleType, roles: Path) -> None:
+    (roles.parent / "playbooks").mkdir()
+    (roles.parent / "playbooks" / "things.yml").write_text(PLAYBOOK)
+    assert tool.main([str(roles)]) == 0
+    text = (roles / "demo" / "README.md").read_text()
+    assert "| Things \\| others. Set by `playbooks/things.yml`, whatever the inventory says. |" in text
+    assert "| `demo_list[].name` | str | required | The name. |" in text
+    assert "| `demo_mode` | str | `a` | How. One of `a`, `b`. |" in text
 
 
 def test_writes_every_option(tool: ModuleType, roles: Path) -> None:
