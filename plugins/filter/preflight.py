@@ -875,6 +875,39 @@ def nics_present(host: Host, settings: Data) -> Iterator[Finding]:
                 )
 
 
+def address_in_place(host: Host, settings: Data) -> Iterator[Finding]:
+    """The address is where the network layer takes it from; once there is br0, that layer keeps it there."""
+    interfaces: Data = host.node["interfaces"]
+    try:
+        network = ipaddress.ip_network(str(settings["network"]))
+    except ValueError:
+        return
+    if "br0" in interfaces or _address_fault(host.address, network):
+        return
+    address = str(ipaddress.ip_address(host.address))
+    holders = [name for name, about in interfaces.items() if address in about["addresses"]]
+    card = host.nics.get("br0")
+    if not holders:
+        others = (f"{name} {other}" for name, about in interfaces.items() for other in about["addresses"])
+        there = ", ".join(text for text in others if not text.startswith("lo ") and " fe80:" not in text)
+        yield Finding(
+            host.name,
+            "cluster_address",
+            f"no interface has {address}; there are: {there or 'none'}",
+            "give the card on the switch of cluster_network that address, or correct cluster_address",
+        )
+    elif card and all(interfaces[name]["physical"] for name in holders):
+        cards = {name: interfaces[name]["mac"] for name in holders}
+        if not any(card in (name.lower(), mac) for name, mac in cards.items()):
+            shown = ", ".join(f"{name} {mac}" for name, mac in cards.items())
+            yield Finding(
+                host.name,
+                "cluster_nics.br0",
+                f"{address} is on {shown}, and {card} is declared",
+                "declare the card that has the address for br0, or give the address to the declared one",
+            )
+
+
 # What only all hosts together show
 
 
@@ -986,6 +1019,7 @@ HOST_CHECKS: tuple[HostCheck, ...] = (
     release_supported,
     own_name,
     clock_in_step,
+    address_in_place,
 )
 NODE_CHECKS: tuple[HostCheck, ...] = (memory_enough, kvm_present, disks_usable, nics_present)
 

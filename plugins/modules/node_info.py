@@ -81,7 +81,7 @@ node:
       description: Whether Python's apt bindings are installed.
       type: bool
     interfaces:
-      description: By name, C(mac) and whether the interface is C(physical).
+      description: By name, C(mac), whether the interface is C(physical), and its C(addresses) without prefix lengths.
       type: dict
     disks:
       description:

@@ -133,6 +133,17 @@ def test_interfaces(tmp_path: Path) -> None:
     }
 
 
+def test_addresses_as_the_kernel_tells_them() -> None:
+    """Two answers in one packet, the first of a tunnel: its own address is the local one, not the peer's."""
+    done = bytes.fromhex("1400000003000200010000000000000000000000")
+    tunnel = bytes.fromhex("0220800002000000080001000a090909080002000a0909010700030074756e00")
+    card = bytes.fromhex("0a4080000300000014000100fe800000000000000000000000000001")
+    head = "140002000100000000000000"
+    packet = b"".join((16 + len(body)).to_bytes(4, "little") + bytes.fromhex(head) + body for body in (tunnel, card))
+    assert node.parse_addresses(packet) == ([(2, "10.9.9.1"), (3, "fe80::1")], False)
+    assert node.parse_addresses(packet + done)[1] is True
+
+
 @pytest.fixture
 def server() -> Iterator[Callable[[bytes | None], str]]:
     """A server on loopback that gives one answer, or none at all, to its first client."""
@@ -192,6 +203,7 @@ def test_this_machine_as_a_whole() -> None:
     found = node.Node([], [], 1.0, fake_run({})).read()
     assert found["memory_mib"] > 100
     assert found["interfaces"]["lo"]["physical"] is False
+    assert "127.0.0.1" in found["interfaces"]["lo"]["addresses"]
     assert 0 < found["process_age"] < 3600
     assert found["disks"] == {}
 

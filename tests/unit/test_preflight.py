@@ -33,16 +33,26 @@ def recorded(name: str) -> Any:
     return json.loads((RECORDED / name).read_text())
 
 
+def recorded_lab(name: str) -> Looked:
+    """Return what was recorded, with the lab's addresses: node_info did not read them at that time."""
+    looked: Looked = recorded(name)
+    for host in looked.values():
+        interfaces = host["node"]["interfaces"]
+        for about in interfaces.values():
+            lan = about["mac"].endswith(":01") and (about is interfaces.get("br0") or "br0" not in interfaces)
+            about["addresses"] = [host["declared"]["address"]] if lan else []
+        interfaces["lo"]["addresses"] = ["127.0.0.1", "::1"]
+    return looked
+
+
 @pytest.fixture(params=["lab-fresh-trixie.json", "lab-converged-trixie.json"])
 def any_lab(request: pytest.FixtureRequest) -> Looked:
-    looked: Looked = recorded(request.param)
-    return looked
+    return recorded_lab(request.param)
 
 
 @pytest.fixture
 def looked() -> Looked:
-    fresh: Looked = recorded("lab-fresh-trixie.json")
-    return fresh
+    return recorded_lab("lab-fresh-trixie.json")
 
 
 @pytest.fixture
@@ -981,6 +991,40 @@ def test_a_bridge_takes_one_network_card(looked: Looked, settings: Settings) -> 
 def test_card_that_is_none(looked: Looked, settings: Settings, card: Any) -> None:
     looked["node1"]["declared"]["nics"]["br0"] = card
     assert only(looked, settings).found == f"{card!r} is no network card"
+
+
+def test_address_that_is_on_no_interface(looked: Looked, settings: Settings) -> None:
+    for host, card in (("node2", "enp0s5"), ("tang1", "enp0s4")):
+        looked[host]["node"]["interfaces"][card]["addresses"] = ["10.10.0.99"]
+    findings = judge(looked, settings)
+    assert [(finding.host, finding.variable) for finding in findings] == [
+        ("node2", "cluster_address"),
+        ("tang1", "cluster_address"),
+    ]
+    assert findings[0].found == "no interface has 10.10.0.12; there are: enp0s5 10.10.0.99"
+
+
+@pytest.mark.parametrize("card", ["52:54:00:AB:02:02", "enp0s6"])
+def test_address_that_is_on_another_card_than_that_of_br0(looked: Looked, settings: Settings, card: str) -> None:
+    """The network layer takes the address from the declared card; from this one it would not."""
+    nics = looked["node2"]["declared"]["nics"]
+    nics["br0"], nics["wan0"] = card, nics["br0"]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "cluster_nics.br0")
+    assert finding.found == f"10.10.0.12 is on enp0s5 52:54:00:ab:02:01, and {card.lower()} is declared"
+
+
+def test_address_that_is_on_a_bridge_of_the_operator_is_no_finding(looked: Looked, settings: Settings) -> None:
+    interfaces = looked["node2"]["node"]["interfaces"]
+    interfaces["lan"] = {"mac": "52:54:00:ab:02:01", "physical": False, "addresses": ["10.10.0.12"]}
+    interfaces["enp0s5"]["addresses"] = []
+    assert judge(looked, settings) == []
+
+
+def test_br0_that_lost_its_address_is_left_to_the_network_layer(settings: Settings) -> None:
+    looked = recorded_lab("lab-converged-trixie.json")
+    looked["node2"]["node"]["interfaces"]["br0"]["addresses"] = []
+    assert judge(looked, settings) == []
 
 
 # Tang

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Look at a node without changing it: disks, network cards, clock, release, tang.
 
-Two processes at most (lsblk, wipefs); everything else is read from files, so that one look
-stays cheap on a slow node.
+Two processes at most (lsblk, wipefs); everything else is read from files or asked of the kernel, so that
+one look stays cheap on a slow node.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import socket
+import struct
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,11 @@ LUKS_HEADER_LIMIT = 4 * 1024 * 1024
 LSBLK = ("lsblk", "--json", "--bytes", "--paths", "--output", "NAME,KNAME,TYPE,SIZE,RO,MOUNTPOINTS")
 WIPEFS = ("wipefs", "--no-act", "--json")
 TCP_LISTEN = "0A"
+# From linux/netlink.h, rtnetlink.h and if_addr.h.
+NLM_F_REQUEST_DUMP = 0x301
+NLMSG_ERROR, NLMSG_DONE, RTM_NEWADDR, RTM_GETADDR = 2, 3, 20, 22
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+MESSAGE, INTERFACE, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBBI"), struct.Struct("=HH")
 CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)", re.I | re.M)
 
 
@@ -171,6 +177,52 @@ def read_interfaces(root: str = "/sys/class/net") -> dict[str, dict[str, Any]]:
     }
 
 
+def _attributes(data: bytes) -> dict[int, bytes]:
+    """Return the attributes of a netlink message by type."""
+    found: dict[int, bytes] = {}
+    while len(data) >= ATTRIBUTE.size:
+        length, kind = ATTRIBUTE.unpack_from(data)
+        found[kind] = data[ATTRIBUTE.size : length]
+        data = data[(max(length, ATTRIBUTE.size) + 3) & ~3 :]
+    return found
+
+
+def parse_addresses(packet: bytes) -> tuple[list[tuple[int, str]], bool]:
+    """Return index of the interface and address for each in a netlink packet, and whether it is the last packet."""
+    found: list[tuple[int, str]] = []
+    while len(packet) >= MESSAGE.size:
+        length, kind = MESSAGE.unpack_from(packet)[:2]
+        if kind in (NLMSG_DONE, NLMSG_ERROR):
+            return found, True
+        if kind == RTM_NEWADDR:
+            family, _prefix, _flags, _scope, index = INTERFACE.unpack_from(packet, MESSAGE.size)
+            attributes = _attributes(packet[MESSAGE.size + INTERFACE.size : length])
+            address = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
+            if address:
+                found.append((index, socket.inet_ntop(family, address)))
+        packet = packet[(max(length, MESSAGE.size) + 3) & ~3 :]
+    return found, False
+
+
+def read_addresses() -> dict[str, list[str]]:
+    """Ask the kernel for the addresses of all interfaces, as ``ip address`` does, by the interface's name."""
+    request = INTERFACE.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    head = MESSAGE.pack(MESSAGE.size + len(request), RTM_GETADDR, NLM_F_REQUEST_DUMP, 1, 0)
+    found: list[tuple[int, str]] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as kernel:
+        kernel.send(head + request)
+        last = False
+        while not last:
+            part, last = parse_addresses(kernel.recv(65536))
+            found += part
+    names = dict(socket.if_nameindex())
+    addresses: dict[str, list[str]] = {name: [] for name in names.values()}
+    for index, address in found:
+        if index in names:
+            addresses[names[index]].append(address)
+    return addresses
+
+
 def process_age() -> float:
     """Return for how many seconds this process has been running."""
     started = float(_text("/proc/self/stat").rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
@@ -188,6 +240,8 @@ class Node:
 
     def read(self) -> dict[str, Any]:
         """Return everything at once; the clock last, so that little time passes until the controller has it."""
+        addresses = read_addresses()
+        interfaces = read_interfaces().items()
         memory = dict(line.split(":", 1) for line in _text("/proc/meminfo").splitlines())
         node = {
             "hostname": socket.gethostname(),
@@ -196,7 +250,7 @@ class Node:
             "memory_mib": int(memory["MemTotal"].split()[0]) // 1024,
             "kvm": os.path.exists("/dev/kvm"),
             "python_apt": find_spec("apt_pkg") is not None,
-            "interfaces": read_interfaces(),
+            "interfaces": {name: {**about, "addresses": addresses.get(name, [])} for name, about in interfaces},
             "disks": self._read_disks(),
             "tang_problems": {server: ask_tang(server, self._timeout) for server in self._tang},
             "listening": sorted(parse_listening(_text("/proc/net/tcp")) | parse_listening(_text("/proc/net/tcp6"))),
