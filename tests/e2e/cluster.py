@@ -32,10 +32,9 @@ class Lab:
 
     def run(self, name: str, command: str, limit: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a shell command on a machine and return whatever came of it."""
-        argv = machines.ssh_argv(self.where, name, command)
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False
-        )
+        # Whoever waits for something asks again: a command that hangs meanwhile is no answer yet, and no end.
+        argv = ["timeout", "--kill-after=5", f"{limit:.0f}", *machines.ssh_argv(self.where, name, command)]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         with self.log.open("a") as stream:
             stream.write(f"\n{name}$ {command}\n[{done.returncode}] {done.stdout}{done.stderr}")
         return done

@@ -106,7 +106,7 @@ def test_everybody_loses_power_at_once(lab: Lab) -> None:
     for node in NODES:
         assert {"br0", "wan0", "vlans"} <= set(lab.out(node, "ovs-vsctl list-br").split())
     for guest, node in where.items():
-        wait_until(f"{guest} runs on {node}", partial(guest_running, lab, node, guest), 420)
+        wait_until(f"{guest} runs on {node}", partial(guest_running, lab, node, guest), 600)
         wait_until(f"{guest} writes on", partial(counter_above, lab, node, guest, counted[guest]), 300)
     wait_until("g1 reaches g2", partial(guest_pings, lab, where["g1"], "g1", ADDRESSES["g2"]), 120)
     for node in NODES:
