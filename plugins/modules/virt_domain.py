@@ -16,7 +16,8 @@ description:
     The rest is returned as RV(pending) and holds after its next start. A guest is never restarted unasked.
   - Missing raw images of new disks are created sparse, for libvirt's QEMU user. An existing image is never overwritten
     or shrunk. A disk that the guest has already never gets a blank image - when its image is not there, or is declared
-    at another place to which nobody moved it, the run is refused.
+    at another place to which nobody moved it, the run is refused. Nor does it get an older one - while the file that it
+    is on by now, after a snapshot for example, may still be there, the run is refused.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: [personal.cluster.engine, personal.cluster.libvirt]
 options:

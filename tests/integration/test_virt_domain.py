@@ -216,6 +216,20 @@ def test_a_guest_with_a_snapshot_is_not_set_back(prepared: Session) -> None:
     prepared.domains(guest(name="g8", state="absent", force_stop=True, shutdown_timeout=1))
 
 
+def test_an_image_that_cannot_be_looked_at_is_not_taken_for_one_that_is_gone(prepared: Session) -> None:
+    image, copy = prepared.images / "g9-vda.img", prepared.images / "g9-copy.img"
+    other = guest(name="g9", state="defined", disks=[{"path": str(copy), "size": "16M"}])
+    prepared.domains(other)
+    copy.rename(image)
+    # As on storage that does not answer, which is another error than that there is no such file.
+    copy.symlink_to(copy)
+    refused = prepared.domains(guest(name="g9", state="defined"))
+    assert refused["failed"] and f"its disk vda is {copy}, declared is {image}, and the first" in refused["msg"]
+    copy.unlink()
+    assert len(prepared.domains(guest(name="g9", state="defined"))["actions"]) == 1
+    prepared.domains(guest(name="g9", state="absent"))
+
+
 def test_a_removal_that_was_killed_is_completed(prepared: Session) -> None:
     image = prepared.images / "g7-vda.img"
     prepared.domains(guest(name="g7", state="defined"))

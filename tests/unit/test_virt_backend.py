@@ -275,8 +275,22 @@ def test_a_guest_is_not_set_back_to_the_image_below_its_snapshot(xml: str) -> No
     planned = plan(replace(state, files={IMAGE: 16 << 20, overlay: 4 << 20}), G1)
     assert planned.steps == [] and len(planned.refusals) == 1
     assert f"its disk vda is {overlay}" in planned.refusals[0] and "blockcommit g1 vda" in planned.refusals[0]
-    # Without the other one there is nothing to lose.
-    assert plan(replace(state, files={IMAGE: 16 << 20, overlay: None}), G1).refusals == []
+    # Without the other one there is nothing to lose; that its storage does not answer does not make it gone.
+    gone = replace(state, files={IMAGE: 16 << 20, overlay: None})
+    assert plan(gone, G1).refusals == []
+    planned = plan(replace(gone, unseen=frozenset({overlay})), G1)
+    assert planned.steps == [] and len(planned.refusals) == 1
+    assert f"its disk vda is {overlay}, declared is {IMAGE}, and the first cannot be looked at" in planned.refusals[0]
+
+
+def test_a_disc_is_changed_whether_the_one_before_is_there_or_not(xml: str) -> None:
+    before, after = (f"/srv/gv0/iso/{name}.iso" for name in ("before", "after"))
+    disc = {**DISK, "device": "cdrom", "bus": "sata", "size": None, "pool": None, "target": "sda"}
+    state = replace(node(xml), files={IMAGE: 16 << 20, before: 1 << 20, after: 1 << 20})
+    state = plan(state, {**G1, "disks": [DISK, {**disc, "path": before}]}).predicted
+    for unseen in ([], [before]):
+        planned = plan(replace(state, unseen=frozenset(unseen)), {**G1, "disks": [DISK, {**disc, "path": after}]})
+        assert planned.refusals == [] and sentences(planned) == [f"redefine guest g1: cdrom sda from {after}"]
 
 
 def test_a_disk_that_is_no_file_is_not_replaced_either(xml: str) -> None:

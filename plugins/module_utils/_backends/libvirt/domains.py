@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -51,9 +51,11 @@ class Domains:
             networks=read_networks(self._connection),
         )
         guests = self._guests(node)
+        files, unseen = _sizes(path for guest in guests for path in _files(guest, node.domains.get(guest.name)))
         return replace(
             node,
-            files={path: _size(path) for guest in guests for path in _files(guest, node.domains.get(guest.name))},
+            files=files,
+            unseen=unseen,
             qcow2=frozenset(disk.path for guest in guests for disk in guest.disks if begins_as_qcow2(disk.path)),
         )
 
@@ -94,11 +96,19 @@ class Domains:
         return {"domains": shown, "pending": pending}
 
 
-def _size(path: str) -> Optional[int]:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return None
+def _sizes(paths: Iterable[str]) -> tuple[dict[str, Optional[int]], frozenset[str]]:
+    """Return the size of each file, nothing where there is none, and the files that cannot be looked at."""
+    files: dict[str, Optional[int]] = {}
+    unseen = set()
+    for path in paths:
+        files[path] = None
+        try:
+            files[path] = os.stat(path).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            unseen.add(path)
+    return files, frozenset(unseen)
 
 
 def _files(guest: Guest, domain: Optional[Domain]) -> list[str]:

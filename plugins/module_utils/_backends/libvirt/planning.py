@@ -137,13 +137,17 @@ class GuestPlan:
 
     def _left_behind(self, disk: Disk, now: Attached) -> bool:
         """Return whether the guest's present image would stay where it is, with what the guest wrote last."""
-        return now.path is not None and now.path != disk.path and self.files.get(now.path) is not None
+        there = now.path is not None and (self.files.get(now.path) is not None or now.path in self.state.unseen)
+        return there and now.path != disk.path
 
     def _swapped(self, disk: Disk, now: Attached) -> str:
         name, target = self.guest.name, disk.target
+        seen = "both are there"
+        if now.path in self.state.unseen:
+            seen = "the first cannot be looked at, so make its storage answer"
         return (
-            f"guest {name}: its disk {target} is {now.path}, declared is {disk.path}, and both are there, as after a "
-            f"snapshot; merge it (virsh blockcommit {name} {target} --active --pivot), or declare the disk as it is; "
+            f"guest {name}: its disk {target} is {now.path}, declared is {disk.path}, and {seen}; after a snapshot, "
+            f"merge it (virsh blockcommit {name} {target} --active --pivot), or declare the disk as it is; "
             "if the declared one is right, move the other away first"
         )
 

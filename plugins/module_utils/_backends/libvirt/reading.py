@@ -44,14 +44,15 @@ class Node:
     """What one read of a node returns.
 
     ``networks`` maps a network to its portgroups, ``files`` each file that a declared guest
-    has or shall have to its size in bytes, or nothing when it is missing; ``qcow2`` are those
-    of the declared disks that begin as qcow2.
+    has or shall have to its size in bytes, or nothing when it is missing or ``unseen``: its storage
+    does not answer; ``qcow2`` are those of the declared disks that begin as qcow2.
     """
 
     domains: Mapping[str, Domain] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
     networks: Mapping[str, frozenset[str]] = field(default_factory=dict)
     files: Mapping[str, Optional[int]] = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()
     qcow2: frozenset[str] = frozenset()
     fresh: bool = False
 
