@@ -304,6 +304,10 @@ def test_a_disk_that_is_no_file_is_not_replaced_either(xml: str) -> None:
     source.set("dev", "/dev/sdz")
     planned = plan(node(ET.tostring(root, encoding="unicode"), size=None), G1)
     assert planned.steps == [] and "its disk vda is not a file" in planned.refusals[0]
+    # After a copy onto a device the old image is still there, and can be smaller than declared.
+    planned = plan(node(ET.tostring(root, encoding="unicode"), size=8 << 20), G1)
+    assert planned.steps == [] and len(planned.refusals) == 1
+    assert f"its disk vda is not a file, declared is {IMAGE}" in planned.refusals[0]
 
 
 def test_an_image_is_not_put_into_a_guest_twice(xml: str) -> None:

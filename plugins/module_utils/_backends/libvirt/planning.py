@@ -137,11 +137,17 @@ class GuestPlan:
 
     def _left_behind(self, disk: Disk, now: Attached) -> bool:
         """Return whether the guest's present image would stay where it is, with what the guest wrote last."""
-        there = now.path is not None and (self.files.get(now.path) is not None or now.path in self.state.unseen)
-        return there and now.path != disk.path
+        if now.path is None:
+            return True
+        return now.path != disk.path and (self.files.get(now.path) is not None or now.path in self.state.unseen)
 
     def _swapped(self, disk: Disk, now: Attached) -> str:
         name, target = self.guest.name, disk.target
+        if now.path is None:
+            return (
+                f"guest {name}: its disk {target} is not a file, declared is {disk.path}; when that has its content, "
+                f"put it there by hand (virsh edit {name}); a new disk needs a target of its own"
+            )
         seen = "both are there"
         if now.path in self.state.unseen:
             seen = "the first cannot be looked at, so make its storage answer"
