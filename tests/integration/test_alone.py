@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Modules that wait for what a killed run still does on this computer."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import needs, run_module
+
+needs()
+
+
+def waiting(lock: Path) -> list[str]:
+    """Return the processes that have the lock's file open, but this one."""
+    own = f"/proc/{os.getpid()}/"
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if not str(link).startswith(own) and link.readlink() == lock:
+                found.append(link.parts[2])
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("borg_repo", {"repositories": []}),
+        ("luks_clevis_bind", {"devices": []}),
+        ("thin_volume", {"volumes": []}),
+        ("virt_domain", {"cluster": "test", "domains": []}),
+    ],
+)
+def test_a_run_waits_for_the_one_before(name: str, params: dict[str, Any]) -> None:
+    lock = Path(f"/run/lock/personal-cluster-{name}")
+    with ThreadPoolExecutor() as pool, open(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        run = pool.submit(run_module, name, params, check=True)
+        while not waiting(lock):
+            assert not run.done(), run.result()
+            time.sleep(0.1)
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert "actions" in run.result(timeout=120)
