@@ -82,6 +82,14 @@ def repo_id(place: Place) -> str:
     return str(place.converge()["repositories"][str(place.repo)]["id"])
 
 
+def fake_ssh(place: Place) -> str:
+    """Return a script in place of ssh that drops the host name and runs the rest here."""
+    fake = place.folder / "fake-ssh"
+    fake.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
+    fake.chmod(0o755)
+    return str(fake)
+
+
 def killed_init(place: Place) -> None:
     """Kill `borg init` when it has made the repository and nothing in it."""
     environ = {**os.environ, "BORG_BASE_DIR": str(place.base), "BORG_PASSPHRASE": SECRET, "BORG_HOST_ID": "node1"}
@@ -108,7 +116,25 @@ def test_a_repository_that_lost_its_index_is_not_taken_for_a_killed_init(place: 
     place.borg("break-lock", str(place.repo))
     (place.repo / "data" / "0").mkdir(exist_ok=True)
     (place.repo / "data" / "0" / "0").write_bytes(bytes(100_000))
-    assert "NoManifestError" in place.refused()
+    assert "delete it if nothing was ever saved in it" in place.refused()
+
+
+def test_a_repository_that_lost_all_its_data_is_not_taken_for_a_killed_init(made: Place) -> None:
+    made.borg("create", f"{made.repo}::a", "/etc/hostname")
+    for name in ("index", "hints", "integrity"):
+        next(made.repo.glob(f"{name}.*")).unlink()
+    shutil.rmtree(made.repo / "data")
+    (made.repo / "data").mkdir()
+    assert "delete it if nothing was ever saved in it" in made.refused()
+
+
+def test_a_killed_init_by_ssh_is_refused_with_its_remedy(place: Place) -> None:
+    killed_init(place)
+    place.borg("break-lock", str(place.repo))
+    refused = place.refused(path=f"ssh://host{place.repo}", rsh=fake_ssh(place))
+    assert "delete it if nothing was ever saved in it" in refused
+    place.borg("delete", str(place.repo), BORG_HOST_ID="node1", BORG_DELETE_I_KNOW_WHAT_I_AM_DOING="YES")
+    assert place.converge()["changed"]
 
 
 def test_module_from_nothing_to_changed_passphrase(place: Place, other_volume: Path) -> None:
@@ -255,13 +281,9 @@ def test_expected_id_and_absent(made: Place) -> None:
 
 
 def test_over_ssh(place: Place, other_volume: Path) -> None:
-    """A script in place of ssh drops the host name and runs the rest here."""
-    fake = place.folder / "fake-ssh"
-    fake.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
-    fake.chmod(0o755)
     wanted: dict[str, Any] = {
         "path": f"ssh://host{place.repo}",
-        "rsh": str(fake),
+        "rsh": fake_ssh(place),
         "key_export_dest": str(other_volume / "key"),
     }
     assert len(place.converge(**wanted)["actions"]) == 2

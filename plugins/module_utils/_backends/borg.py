@@ -40,6 +40,8 @@ _ALWAYS_FATAL = {
     "it was replaced by another one",
     "Repository.InvalidRepository": "exists but is not a borg repository; move it away or choose another path",
     "Repository.InvalidRepositoryConfig": "has a damaged config file; restore that file from another copy",
+    "NoManifestError": "has no manifest; delete it if nothing was ever saved in it, as when borg init was killed, "
+    "else bring its files back, or see what borg check --repair finds",
     "NoPassphraseFailure": "needs a passphrase and none was given: set passphrase, passphrase_file or passcommand",
 }
 
@@ -406,6 +408,9 @@ class Borg:
         """Whether all that is there is what an interrupted `borg init` left: nothing was ever saved in it."""
         if not self.wanted.local or not all(UNFINISHED.fullmatch(name) for name in os.listdir(self.wanted.path)):
             return False
+        # Borg notes each manifest that it saw: where there was one, files are lost.
+        if self._notes(self._config()["id"], "manifest-timestamp"):
+            return False
         data = os.path.join(self.wanted.path, "data")
         segments = [os.path.join(top, name) for top, _, names in os.walk(data) for name in names]
         return sum(os.stat(segment).st_size for segment in segments) <= UNFINISHED_BYTES
@@ -435,12 +440,15 @@ class Borg:
 
     def _known(self) -> bool:
         """Whether this host ever used the repository: borg keeps a note of every place it saw."""
-        base_dir = self.wanted.base_dir or os.path.expanduser("~")
-        for note in glob.glob(os.path.join(base_dir, ".config/borg/security/*/location")):
+        for note in self._notes("*", "location"):
             with open(note, encoding="utf-8") as file:
                 if file.read().strip() == self.wanted.path:
                     return True
         return False
+
+    def _notes(self, repository: str, name: str) -> list[str]:
+        base_dir = self.wanted.base_dir or os.path.expanduser("~")
+        return glob.glob(os.path.join(base_dir, ".config/borg/security", repository, name))
 
     def _holder(self) -> str:
         """Return ``host.pid-thread`` of the lock's holder, where the repository is local."""
