@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import subprocess
 
-from harness import needs, run_module
+import yaml
+from harness import TOP, needs, run_module
 
 needs("dpkg", "apt-get")
 # Small, in every Debian, and not among what the tests install.
@@ -28,3 +29,11 @@ def test_a_check_says_what_apt_would_install() -> None:
 def test_a_package_that_does_not_exist_is_an_error_of_apt() -> None:
     done = run_module("packages", {"names": ["bash", "no-such-package"]}, check=True)
     assert done["failed"] and "no-such-package" in done["msg"]
+
+
+def test_grafana_is_looked_for_in_a_fresh_index() -> None:
+    # A run that was killed between repository and package left a fresh index that does not know the package.
+    tasks = yaml.safe_load((TOP / "roles/telemetry/tasks/grafana.yml").read_text())
+    (wanted,) = (task["personal.cluster.packages"] for task in tasks if "personal.cluster.packages" in task)
+    done = run_module("packages", {**wanted, "names": [ABSENT]}, check=True)
+    assert done["missing"] == [ABSENT] and done["cache_updated"] is True
