@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from ansible import constants
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.safe_apply import STATE_DIR, timer_unit
+from ansible_collections.personal.cluster.plugins.module_utils._lock import locked_within
 
 MODULE = "personal.cluster.ovs_vlan"
 WAIT_FOR_OTHERS = 1800
@@ -57,15 +57,8 @@ def one_host_at_a_time(host: str) -> Iterator[None]:
     """
     path = os.path.join(constants.DEFAULT_LOCAL_TMP, "personal-cluster-network.lock")
     with open(path, "a+", encoding="utf-8") as lock:
-        end = time.monotonic() + WAIT_FOR_OTHERS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > end:
-                    raise NotMyTurn("another host's network change still runs") from error
-                time.sleep(0.2)
+        if not locked_within(lock.fileno(), WAIT_FOR_OTHERS):
+            raise NotMyTurn("another host's network change still runs")
         lock.seek(0)
         failed = lock.read().strip()
         if failed:

@@ -7,20 +7,17 @@ all modules: check mode, diff, refusals, verification, redaction and the result.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
+from ansible_collections.personal.cluster.plugins.module_utils._lock import lock_file, wait_alone
 from ansible_collections.personal.cluster.plugins.module_utils._run import redact
 
 State = TypeVar("State")
 View = dict[str, Any]
-LOCK_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -132,31 +129,6 @@ class SecretModule(AnsibleModule):
         """Log nothing."""
 
 
-def wait_alone(lock: str, seconds: float = LOCK_SECONDS) -> None:
-    """Wait until no other run on this host holds ``lock``, a path; the lock goes with this process.
-
-    A run whose controller was killed goes on here, and must not meet the run that was started to complete it.
-
-    :raises ClusterError: another run holds it for longer than ``seconds``.
-    """
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError as error:
-            if time.monotonic() > end:
-                holder = os.pread(handle, 20, 0).decode() or "unknown"
-                raise ClusterError(
-                    f"another run has been at work here for {seconds:.0f} s and holds {lock}; "
-                    f"wait for it, or end it if it hangs: process {holder}"
-                ) from error
-            time.sleep(0.5)
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
-
-
 def run(
     module: AnsibleModule, resource: Resource[State], secrets: Collection[str] = (), *, alone: bool = False
 ) -> None:
@@ -167,7 +139,7 @@ def run(
     done: list[str] = []
     try:
         if alone:
-            wait_alone(f"/run/lock/personal-cluster-{module._name.rpartition('.')[2]}")
+            wait_alone(lock_file(module._name.rpartition(".")[2]))
         result = converge(resource, check=module.check_mode, done=done)
     except ClusterError as error:
         module.fail_json(msg=redact(str(error), secrets), actions=_redacted(done, secrets), changed=bool(done))

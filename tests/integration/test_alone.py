@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.personal.cluster.plugins.module_utils._lock import lock_file
 from harness import needs, run_module
 
 needs()
@@ -39,7 +40,7 @@ def waiting(lock: Path) -> list[str]:
     ],
 )
 def test_a_run_waits_for_the_one_before(name: str, params: dict[str, Any]) -> None:
-    lock = Path(f"/run/lock/personal-cluster-{name}")
+    lock = Path(lock_file(name))
     with ThreadPoolExecutor() as pool, open(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         run = pool.submit(run_module, name, params, check=True)

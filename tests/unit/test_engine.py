@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step, converge, wait_alone
+from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step, converge
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 
 
@@ -91,16 +87,3 @@ def test_a_missing_tool_is_planned_from_nothing_in_check_mode_only() -> None:
     assert checked["actions"] == ["add 1"] and "planned from nothing" in checked["warnings"][0]
     with pytest.raises(NotYet):
         converge(resource, check=False, done=[])
-
-
-def test_a_run_waits_for_the_one_before_and_says_when_that_does_not_end(tmp_path: Path) -> None:
-    lock = tmp_path / "lock"
-    hold = f"import fcntl, time; it = open({str(lock)!r}, 'w'); fcntl.flock(it, fcntl.LOCK_EX); "
-    hold += "it.write('4711'); it.flush(); print('held', flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(ClusterError, match=f"holds {lock}.*process 4711"):
-            wait_alone(str(lock), 0.1)
-        other.kill()
-    wait_alone(str(lock), 5)
-    assert lock.read_text() == str(os.getpid())

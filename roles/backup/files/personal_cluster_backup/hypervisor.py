@@ -14,7 +14,7 @@ from .guests import Guest, parse
 
 JOB_END_SECONDS = 120.0
 # What libvirt answers when there is no such guest, or no backup job of it; all else is no answer.
-NONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_BACKUP)
+ABSENT = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_BACKUP)
 
 
 class Hypervisor:
@@ -34,7 +34,7 @@ class Hypervisor:
 
     def find(self, name: str) -> Guest | None:
         """Return the guest of that name, or None."""
-        domain = self._do(name, "find it", lambda found: found, none=NONE)
+        domain = self._do(name, "find it", lambda found: found, none=ABSENT)
         return self._guest(domain) if domain else None
 
     def _guest(self, domain: Any) -> Guest | None:
@@ -86,7 +86,7 @@ class Hypervisor:
 
     def job(self, name: str) -> str:
         """Return the XML of the guest's backup job, or an empty text."""
-        return str(self._do(name, "see its backup job", lambda domain: domain.backupGetXMLDesc(), none=NONE) or "")
+        return str(self._do(name, "see its backup job", lambda domain: domain.backupGetXMLDesc(), none=ABSENT) or "")
 
     def abort(self, name: str) -> None:
         """End the guest's backup job and wait for its end; a guest or job that is gone is no failure."""
