@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.personal.cluster.plugins.action.node_info import clock_offset
 from ansible_collections.personal.cluster.plugins.module_utils._backends import node
 from ansible_collections.personal.cluster.plugins.module_utils._errors import CommandFailed
-from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+from ansible_collections.personal.cluster.plugins.module_utils._run import Completed, Runner
 
 RECORDED = Path(__file__).parent / "recorded" / "node_info"
 LSBLK_IMAGES = (RECORDED / "lsblk-bookworm-images.json").read_text()
@@ -88,6 +88,8 @@ def fake_run(answers: dict[str, str]) -> Callable[..., Completed]:
     def run(argv: Sequence[str], **options: Any) -> Completed:
         if argv[0] == "lsblk":
             return Completed(0, LSBLK_IMAGES, "")
+        if argv[0] == "ip":
+            return Runner()(argv, **options)
         bad = [device for device in argv[3:] if device in answers]
         if bad:
             raise CommandFailed(answers[bad[0]])
@@ -133,15 +135,10 @@ def test_interfaces(tmp_path: Path) -> None:
     }
 
 
-def test_addresses_as_the_kernel_tells_them() -> None:
-    """Two answers in one packet, the first of a tunnel: its own address is the local one, not the peer's."""
-    done = bytes.fromhex("1400000003000200010000000000000000000000")
-    tunnel = bytes.fromhex("0220800002000000080001000a090909080002000a0909010700030074756e00")
-    card = bytes.fromhex("0a4080000300000014000100fe800000000000000000000000000001")
-    head = "140002000100000000000000"
-    packet = b"".join((16 + len(body)).to_bytes(4, "little") + bytes.fromhex(head) + body for body in (tunnel, card))
-    assert node.parse_addresses(packet) == ([(2, "10.9.9.1"), (3, "fe80::1")], False)
-    assert node.parse_addresses(packet + done)[1] is True
+def test_the_address_of_a_tunnel_is_that_of_this_end() -> None:
+    found = node.parse_addresses((RECORDED / "ip-bookworm.json").read_text())
+    assert found["lo"] == ["127.0.0.1", "::1"]
+    assert (found["card"][0], found["other"]) == ("10.10.0.11", ["10.9.9.1"])
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Look at a node without changing it: disks, network cards, clock, release, tang.
 
-Two processes at most (lsblk, wipefs); everything else is read from files or asked of the kernel, so that
-one look stays cheap on a slow node.
+Three processes at most (lsblk, wipefs, ip); everything else is read from files, so that one look
+stays cheap on a slow node.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import re
 import socket
-import struct
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,13 +23,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 LUKS_BINARY_HEADER = 4096
 LUKS_HEADER_LIMIT = 4 * 1024 * 1024
 LSBLK = ("lsblk", "--json", "--bytes", "--paths", "--output", "NAME,KNAME,TYPE,SIZE,RO,MOUNTPOINTS")
+ADDRESSES = ("ip", "-json", "address", "show")
 WIPEFS = ("wipefs", "--no-act", "--json")
 TCP_LISTEN = "0A"
-# From linux/netlink.h, rtnetlink.h and if_addr.h.
-NLM_F_REQUEST_DUMP = 0x301
-NLMSG_ERROR, NLMSG_DONE, RTM_NEWADDR, RTM_GETADDR = 2, 3, 20, 22
-IFA_ADDRESS, IFA_LOCAL = 1, 2
-MESSAGE, INTERFACE, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBBI"), struct.Struct("=HH")
 CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)", re.I | re.M)
 
 
@@ -177,50 +172,9 @@ def read_interfaces(root: str = "/sys/class/net") -> dict[str, dict[str, Any]]:
     }
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
-    """Return the attributes of a netlink message by type."""
-    found: dict[int, bytes] = {}
-    while len(data) >= ATTRIBUTE.size:
-        length, kind = ATTRIBUTE.unpack_from(data)
-        found[kind] = data[ATTRIBUTE.size : length]
-        data = data[(max(length, ATTRIBUTE.size) + 3) & ~3 :]
-    return found
-
-
-def parse_addresses(packet: bytes) -> tuple[list[tuple[int, str]], bool]:
-    """Return index of the interface and address for each in a netlink packet, and whether it is the last packet."""
-    found: list[tuple[int, str]] = []
-    while len(packet) >= MESSAGE.size:
-        length, kind = MESSAGE.unpack_from(packet)[:2]
-        if kind in (NLMSG_DONE, NLMSG_ERROR):
-            return found, True
-        if kind == RTM_NEWADDR:
-            family, _prefix, _flags, _scope, index = INTERFACE.unpack_from(packet, MESSAGE.size)
-            attributes = _attributes(packet[MESSAGE.size + INTERFACE.size : length])
-            address = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
-            if address:
-                found.append((index, socket.inet_ntop(family, address)))
-        packet = packet[(max(length, MESSAGE.size) + 3) & ~3 :]
-    return found, False
-
-
-def read_addresses() -> dict[str, list[str]]:
-    """Ask the kernel for the addresses of all interfaces, as ``ip address`` does, by the interface's name."""
-    request = INTERFACE.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    head = MESSAGE.pack(MESSAGE.size + len(request), RTM_GETADDR, NLM_F_REQUEST_DUMP, 1, 0)
-    found: list[tuple[int, str]] = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as kernel:
-        kernel.send(head + request)
-        last = False
-        while not last:
-            part, last = parse_addresses(kernel.recv(65536))
-            found += part
-    names = dict(socket.if_nameindex())
-    addresses: dict[str, list[str]] = {name: [] for name in names.values()}
-    for index, address in found:
-        if index in names:
-            addresses[names[index]].append(address)
-    return addresses
+def parse_addresses(text: str) -> dict[str, list[str]]:
+    """Return the addresses of each interface from ``ip``'s JSON, of a tunnel its own end's."""
+    return {item["ifname"]: [about["local"] for about in item["addr_info"]] for item in json.loads(text)}
 
 
 def process_age() -> float:
@@ -240,7 +194,7 @@ class Node:
 
     def read(self) -> dict[str, Any]:
         """Return everything at once; the clock last, so that little time passes until the controller has it."""
-        addresses = read_addresses()
+        addresses = parse_addresses(self._run(ADDRESSES).stdout)
         interfaces = read_interfaces().items()
         memory = dict(line.split(":", 1) for line in _text("/proc/meminfo").splitlines())
         node = {
