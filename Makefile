@@ -51,7 +51,7 @@ types:
 unit:
 	pytest -q tests/unit
 integration: bootstrap-test ## Each module against the real tool, on this computer
-	$(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH)) pytest -q tests/integration
+	$(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/sbin:/sbin) pytest -q tests/integration
 
 # The tests' lab is another one than yours: it begins with bare nodes and ends removed. Its image is kept.
 TEST_LAB := LAB_DIR=$${LAB_DIR:-$(CURDIR)/.lab-test} LAB_PORT_BASE=$${LAB_PORT_BASE:-2300}

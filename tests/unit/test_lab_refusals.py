@@ -40,6 +40,17 @@ def test_a_missing_tool(top: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert not top.exists()
 
 
+def test_a_user_has_no_sbin_in_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    which = shutil.which
+    monkeypatch.setenv("LAB_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(shutil, "which", lambda tool: which(tool) if tool == "mke2fs" else f"/usr/bin/{tool}")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(0, 0, 0))
+    assert "MiB free" in said(monkeypatch, capsys, "up")
+
+
 class Usage(NamedTuple):
     """What shutil.disk_usage returns."""
 

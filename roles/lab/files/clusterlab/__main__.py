@@ -252,6 +252,8 @@ def main() -> int:
     """Run one verb; errors are one sentence on standard error."""
     arguments = _parser().parse_args()
     began = time.monotonic()
+    # Debian gives its users a PATH without sbin, and mke2fs lives there.
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
     try:
         arguments.verb(arguments, paths())
     except LabError as error:
