@@ -11,15 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.personal.cluster.plugins.filter.preflight import (
-    GUEST,
-    RANGES,
-    Finding,
-    judge,
-    preflight_findings,
-    preflight_report,
-)
+from ansible_collections.personal.cluster.plugins.filter.preflight import judge, preflight_findings, preflight_report
 from ansible_collections.personal.cluster.plugins.module_utils._backends.node import parse_disks, parse_signatures
+from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.cluster import RANGES
+from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.guests import GUEST
+from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import Finding
 
 REPOSITORY = Path(__file__).parents[2]
 RECORDED = Path(__file__).parent / "recorded" / "node_info"

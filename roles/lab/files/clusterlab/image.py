@@ -151,8 +151,7 @@ def build(where: Paths, release: str, plain: bool = False) -> Path:
 
 def _bootstrap(work: Path, release: str, hook: str, plain: bool, log: Path) -> None:
     hook_file = work / "hook"
-    hook_file.write_text("#!/bin/sh\n" + hook)
-    hook_file.chmod(0o755)
+    hook_file.write_text(hook)
     argv = [
         "mmdebstrap",
         "--variant=minbase",
@@ -162,7 +161,9 @@ def _bootstrap(work: Path, release: str, hook: str, plain: bool, log: Path) -> N
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         f"--include={','.join(_packages(release, plain))}",
-        f"--customize-hook={hook_file}",
+        # A user's mmdebstrap works in a namespace of its own, to which the files of a home are closed.
+        f"--customize-hook=upload {hook_file} /root/hook",
+        '--customize-hook=sh "$1/root/hook" "$1" && rm "$1/root/hook"',
         # Package lists and their cache stay: parsing them takes a minute on an emulated node.
         "--skip=cleanup/apt",
         release,

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What concerns the cluster as a whole: its nodes' number and names, its secrets, its numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import (
+    CLUSTER,
+    Check,
+    Finding,
+    Site,
+    whole,
+)
+
+# Beyond these, data is lost or given up, a guest stays frozen, a daemon never starts or never rests.
+RANGES = {
+    "storage_pool_percent": (1, 100),
+    "storage_volume_percent": (1, 100),
+    "storage_autoextend_threshold": (50, 100),
+    "storage_autoextend_percent": (1, 100),
+    "storage_brick_wait": (1, 86400),
+    "storage_mount_wait": (1, 86400),
+    "storage_base_port": (1024, 60900),
+    "backup_keep_daily": (1, 36500),
+    "backup_keep_within_days": (0, 36500),
+    "backup_freeze_limit": (1, 600),
+    "backup_capture_limit": (60, 604800),
+    "telemetry_collect_interval": (10, 3600),
+    "telemetry_collect_timeout": (1, 600),
+}
+LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+PLACEHOLDER = re.compile(
+    r"<.*>|.*(change.?me|placeholder|todo|xxxx|your.?pass|example).*|(pass|secret|password)\d*", re.I
+)
+SECRET_LENGTH = 12
+# It becomes part of the certificate authority's name, of which X.509 allows 64 characters.
+CLUSTER_NAME = re.compile(r"\S(.{0,45}\S)?")
+
+
+def count_of_nodes(site: Site) -> Iterator[Finding]:
+    """An odd number of nodes, three at least: fewer have no majority when one is gone."""
+    count = len(site.settings["nodes"])
+    if count < 3 or count % 2 == 0:
+        yield Finding(
+            CLUSTER,
+            "group nodes",
+            f"it has {count} hosts",
+            "put three nodes into the inventory group `nodes`; an even number has no majority",
+        )
+
+
+def names_valid(site: Site) -> Iterator[Finding]:
+    """Inventory names become host names: letters, digits and hyphens only."""
+    for host in site.hosts:
+        if not all(LABEL.fullmatch(label) for label in host.name.split(".")):
+            yield Finding(
+                host.name,
+                "inventory_hostname",
+                "it is no valid host name",
+                "rename it in the inventory: lower case letters, digits and hyphens",
+            )
+
+
+def names_of_the_cluster(site: Site) -> Iterator[Finding]:
+    """The cluster has a name, and a directory of its own for its certificate authority."""
+    name, directory = site.settings["cluster_name"], site.settings["state_dir"]
+    if not isinstance(name, str | int) or not CLUSTER_NAME.fullmatch(str(name)):
+        yield Finding(
+            CLUSTER,
+            "cluster_name",
+            f"{name!r} is no name" if name else "it is empty or not set",
+            "give the cluster a name of one line and at most 47 characters, and never change it",
+        )
+    if not isinstance(directory, str) or not directory.strip().strip("/"):
+        yield Finding(
+            CLUSTER,
+            "cluster_state_dir",
+            f"{directory!r} is no directory of its own" if directory else "it is empty or not set",
+            "name a directory on the computer that runs Ansible, for the certificate authority and the nodes' keys",
+        )
+
+
+def numbers_in_range(site: Site) -> Iterator[Finding]:
+    """Percentages and limits are such that no harm follows; those that are not set have a role's default."""
+    for variable, (low, high) in RANGES.items():
+        value = site.settings["numbers"].get(variable)
+        number = None if isinstance(value, bool) else whole(value)
+        if value is not None and (number is None or not low <= number <= high):
+            yield Finding(
+                CLUSTER,
+                variable,
+                f"{value!r} is no whole number from {low} to {high}",
+                "correct it, or leave it out and have the default",
+            )
+
+
+def secrets_present(site: Site) -> Iterator[Finding]:
+    """The secrets are there, and nobody left the example's text in them. Their values never show."""
+    for variable, value in site.settings["secrets"].items():
+        text = str(value or "")
+        found = ""
+        if not text.strip():
+            found = "it is empty or not set"
+        elif PLACEHOLDER.fullmatch(text.strip()):
+            found = "it still holds a placeholder"
+        elif len(text) < SECRET_LENGTH:
+            found = f"it is shorter than {SECRET_LENGTH} characters"
+        elif "\n" in text:
+            found = "it has more than one line"
+        if found:
+            yield Finding(
+                CLUSTER,
+                variable,
+                found,
+                "write what `openssl rand -base64 24` prints with `ansible-vault edit YOUR-INVENTORY/group_vars/all/"
+                "vault.yml` (the first time edit the file as it is, then `ansible-vault encrypt` it); keep a copy "
+                "outside the cluster",
+            )
+
+
+SITE_CHECKS: tuple[Check, ...] = (
+    count_of_nodes,
+    names_valid,
+    names_of_the_cluster,
+    numbers_in_range,
+    secrets_present,
+)
