@@ -146,6 +146,17 @@ def test_heals_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers == [] and len(said) == 1
 
 
+def test_the_heals_are_asked_for_without_geo_replications_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "gluster"
+    fake.write_text("#!/bin/sh\necho no XML, PYTHON=$PYTHON\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(BackupError, match="PYTHON=/bin/true"):
+        gluster.gate(["gv0"], 0, quiet)
+
+
 # guests
 
 DOMAIN = """

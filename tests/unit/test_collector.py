@@ -406,3 +406,7 @@ def test_second_run_leaves_the_first_alone(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "another run" in done.stderr
     assert not (tmp_path / "out.prom").exists()
+
+
+def test_a_tool_is_told_not_to_start_geo_replications_python() -> None:
+    assert collector.run(["sh", "-c", "echo $PYTHON"]) == "/bin/true\n"

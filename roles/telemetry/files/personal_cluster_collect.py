@@ -80,7 +80,9 @@ def run(argv: Sequence[str]) -> str:
 
     :raises CollectError: it is missing, or failed.
     """
-    environ = {**os.environ, "LC_ALL": "C"}
+    # The gluster command starts a Python at every call, to learn whether geo-replication is there, unless PYTHON names
+    # another interpreter.
+    environ = {**os.environ, "LC_ALL": "C", "PYTHON": "/bin/true"}
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environ, check=False)
     except OSError as error:

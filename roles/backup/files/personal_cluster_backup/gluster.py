@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
@@ -48,9 +49,17 @@ def problems(volume: str, text: str) -> list[str]:
 
 def _ask(volume: str) -> str:
     argv = ["gluster", "--mode=script", "volume", "heal", volume, "info", "summary", "--xml"]
+    # The command starts a Python at every call, to learn whether geo-replication is there, unless PYTHON names another.
+    environ = {**os.environ, "PYTHON": "/bin/true"}
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+            argv,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
