@@ -201,7 +201,11 @@ devices:
       type: int
       returned: always
     policy:
-      description: Policy of the binding in canonical form; before the change in the diff's first half.
+      description: Policy of the binding in canonical form.
+      type: dict
+      returned: always
+    policy_before:
+      description: Policy of the binding before the run.
       type: dict
       returned: always
     tang_keys:
@@ -219,15 +223,15 @@ devices:
       type: list
       elements: int
       returned: always
-    header_backup:
-      description: Path of the backup of the present header.
-      type: str
+    unreachable:
+      description: Servers of the binding and of the declared policy that were asked and did not answer.
+      type: list
+      elements: str
       returned: always
-silent_servers:
-  description: Servers of the declared policies that did not answer.
-  returned: always
-  type: list
-  elements: str
+    header_backup:
+      description: C(path) and C(sha256) of the backup of the present header.
+      type: dict
+      returned: always
 """
 
 from collections.abc import Mapping
@@ -235,7 +239,9 @@ from typing import Any, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import Clevis, Policy
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import LuksDevices, Wish
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.devices import LuksDevices
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import Wish
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
 POLICY_OPTIONS: dict[str, Any] = {
@@ -278,6 +284,7 @@ def wish(item: Mapping[str, Any], params: Mapping[str, Any]) -> Wish[Policy]:
         state=item["state"],
         policy=Policy.of(policy) if policy else None,
         format={name.replace("_", "-"): value for name, value in options.items()},
+        passphrase=params["passphrase"] or "",
     )
 
 
@@ -297,13 +304,9 @@ def main() -> None:
     params = module.params
     secrets = [params["passphrase"]] if params["passphrase"] else []
     run = Runner(secrets)
-    resource = LuksDevices(
-        [wish(item, params) for item in params["devices"]],
-        Clevis(run, params["tang_timeout"], params["rotation"]),
-        run,
-        params["passphrase"],
-        params["header_backup_dir"],
-    )
+    binder = Clevis(run, params["tang_timeout"], params["rotation"])
+    reader = Reader(run, binder.parse, params["header_backup_dir"])
+    resource = LuksDevices([wish(item, params) for item in params["devices"]], binder, run, reader)
     _engine.run(module, resource, secrets, alone=True)
 
 

@@ -151,12 +151,31 @@ def test_blank_disks_become_bound_and_backed_up(tangs: list[Tang], disks: list[P
         assert unlocks(disk, 1)
         assert metadata(disk)["keyslots"]["1"]["priority"] == 2
         assert metadata(disk)["segments"]["0"]["sector_size"] == 512
-        backup = Path(shown["header_backup"])
+        backup = Path(shown["header_backup"]["path"])
         assert backup.stat().st_mode & 0o777 == 0o400
         assert metadata(backup) == metadata(disk)
     # The recovery passphrase opens without any server.
     argv = ["cryptsetup", "open", "--test-passphrase", "--key-slot", "0", "--key-file", "-", str(disks[0])]
     assert subprocess.run(argv, input=PASSPHRASE.encode(), check=False).returncode == 0
+
+
+def test_info_tells_what_the_run_told(tangs: list[Tang], disks: list[Path]) -> None:
+    wanted = params([disks[0]], [tangs[0].entry()])
+    done = converge(wanted)["devices"][str(disks[0])]
+    backup = done["header_backup"]
+    assert backup["sha256"] == digest(Path(backup["path"]))
+    assert done.pop("policy_before") is None
+    asked = {"devices": [str(disks[0]), str(disks[1])], "header_backup_dir": wanted["header_backup_dir"]}
+    before = digest(disks[0])
+    found = run_module("luks_clevis_info", asked)
+    assert found["devices"][str(disks[0])] == done and found["devices"][str(disks[1])]["kind"] == "blank"
+    tangs[0].rotate()
+    (key,) = run_module("luks_clevis_info", asked, check=True)["devices"][str(disks[0])]["tang_keys"]
+    assert key["advertised"] is False
+    tangs[0].stop()
+    found = run_module("luks_clevis_info", {**asked, "tang_timeout": 1})
+    assert found["devices"][str(disks[0])]["unreachable"] == [tangs[0].url]
+    assert digest(disks[0]) == before
 
 
 def test_policy_changes_and_rotation_rebind(tangs: list[Tang], disks: list[Path]) -> None:
@@ -165,6 +184,7 @@ def test_policy_changes_and_rotation_rebind(tangs: list[Tang], disks: list[Path]
     both = [tangs[0].entry(), tangs[1].entry()]
     done = converge(params([disk], both, threshold=2))
     assert done["devices"][str(disk)]["policy"]["sss"]["t"] == 2
+    assert done["devices"][str(disk)]["policy_before"] == {"tang": {"url": tangs[0].url}}
     assert done["devices"][str(disk)]["keyslots"] == [0, 2]
     assert unlocks(disk, 2)
     tangs[1].rotate()
@@ -199,7 +219,7 @@ def test_silent_server(tangs: list[Tang], disks: list[Path]) -> None:
     tangs[0].stop()
     before = [digest(disk) for disk in disks]
     kept = run_module("luks_clevis_bind", params([disks[0]], [entry]))
-    assert kept["changed"] is False and kept["silent_servers"] == [tangs[0].url]
+    assert kept["changed"] is False and kept["devices"][str(disks[0])]["unreachable"] == [tangs[0].url]
     assert not run_module("luks_clevis_bind", params([disks[1]], [entry]), check=True).get("failed")
     failed = run_module("luks_clevis_bind", params([disks[1]], [entry]))
     assert failed["failed"] and f"no answer from {tangs[0].url}" in failed["msg"] and str(disks[1]) in failed["msg"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.personal.cluster.plugins.module_utils._backends import luks
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import devices as luks_devices
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import model as luks
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import reading, showing
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
@@ -43,8 +47,11 @@ class Binder:
             raise ClusterError("its clevis token cannot be read")
         return {"policy": WANTED, "tang_keys": [{"url": "http://t1", "kid": "k", "known": []}]}
 
-    def look(self, policies: Collection[str]) -> luks.Servers:
-        return {policy: frozenset({"k"}) for policy in policies}
+    def urls(self, policy: str) -> Collection[str]:
+        return [policy]
+
+    def look(self, urls: Collection[str]) -> luks.Servers:
+        return {url: frozenset({"k"}) for url in urls}
 
     def canonical(self, policy: str) -> dict[str, Any]:
         return {"tang": {"url": policy}}
@@ -115,10 +122,11 @@ def resource(
     passphrase: str | None = "pp",
     backup: str = "/backup",
     root: Path = Path("/nonexistent"),
-) -> luks.LuksDevices[str]:
-    return luks.LuksDevices(
-        wishes or (wish(),), binder or Binder(), run or Recording(), passphrase, backup, luks.Kernel(root)
-    )
+) -> luks_devices.LuksDevices[str]:
+    binder, run = binder or Binder(), run or Recording()
+    wishes = tuple(replace(wish, passphrase=passphrase or "") for wish in wishes or (wish(),))
+    reader = reading.Reader(run, binder.parse, backup, Kernel(root))
+    return luks_devices.LuksDevices(wishes, binder, run, reader)
 
 
 def sentences(disk: luks.Disk, servers: luks.Servers = UP, **options: Any) -> list[str]:
@@ -316,8 +324,62 @@ def test_damaged_token_names_the_device(tmp_path: Path) -> None:
         resource(wish(device=str(disk)), run=Recording(data)).read()
 
 
+def test_view_tells_all_but_secrets() -> None:
+    key = {"url": "http://t1", "kid": "old", "known": ["old"]}
+    binding, orphan = luks.Binding(3, 1, WANTED, (key,), first=True), luks.Binding(4, None, OTHER)
+    disk = replace(DONE, bindings=(orphan, binding), backup="/backup/luks-a-u.img", sha256="5a")
+    (shown,) = resource().view(luks.State({"/dev/a": disk}, UP))["devices"].values()
+    assert shown == {
+        "kind": "luks2",
+        "uuid": "u",
+        "mapper": "luks-a",
+        "keyslots": [0, 1],
+        "keyslot": 1,
+        "token_id": 3,
+        "policy": WANTED,
+        "policy_before": None,
+        "tang_keys": [{"url": "http://t1", "kid": "old", "advertised": False}],
+        "rotated_keys": ["old"],
+        "orphan_tokens": [4],
+        "unreachable": [],
+        "header_backup": {"path": "/backup/luks-a-u.img", "sha256": "5a"},
+    }
+    (shown,) = resource().view(luks.State({"/dev/a": disk}, {"http://t1": None}))["devices"].values()
+    assert shown["unreachable"] == ["http://t1"] and shown["rotated_keys"] == []
+
+
+def test_policy_before_is_that_of_the_first_look(tmp_path: Path) -> None:
+    disk = head(tmp_path, "trixie")
+    run = Recording(dump("trixie", "tang"))
+    devices = resource(wish(device=str(disk)), run=run)
+    devices.read()
+    run.dump = dump("trixie", "unbound")
+    (shown,) = devices.view(devices.read())["devices"].values()
+    assert shown["policy"] is None and shown["policy_before"] == WANTED
+
+
+def test_info_asks_the_servers_of_the_bindings_and_finds_the_backup(tmp_path: Path) -> None:
+    disk = head(tmp_path, "trixie")
+    uuid = reading.uuid_of(disk.read_bytes())
+    backup = tmp_path / f"luks-x-{uuid}.img"
+    backup.write_bytes(disk.read_bytes())
+    binder, run = Binder(), Recording(dump("trixie", "tang"))
+    reader = reading.Reader(run, binder.parse, str(tmp_path), Kernel(Path("/nonexistent")))
+    found = showing.info(reader, binder, [str(disk), str(tmp_path / "none")])["devices"]
+    assert found[str(disk)]["tang_keys"] == [{"url": "http://t1", "kid": "k", "advertised": True}]
+    assert found[str(disk)]["header_backup"] == {
+        "path": str(backup),
+        "sha256": hashlib.sha256(disk.read_bytes()).hexdigest(),
+    }
+    assert found[str(tmp_path / "none")]["kind"] == "missing"
+    run.dump = ""
+    with pytest.raises(NotYet):
+        showing.info(reader, binder, [str(disk)])
+    assert showing.info(reader, binder, [str(disk)], check=True)["devices"][str(disk)]["kind"] == "unread"
+
+
 @pytest.fixture
-def kernel(tmp_path: Path) -> luks.Kernel:
+def kernel(tmp_path: Path) -> Kernel:
     """A disk 8:0 with a partition and, through it, LUKS mapper 254:3 that is mounted; swap on 8:16."""
     files = {
         "sys/devices/sda/dev": "8:0",
@@ -354,10 +416,10 @@ def kernel(tmp_path: Path) -> luks.Kernel:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(tmp_path / target)
-    return luks.Kernel(tmp_path)
+    return Kernel(tmp_path)
 
 
-def test_kernel(kernel: luks.Kernel) -> None:
+def test_kernel(kernel: Kernel) -> None:
     assert kernel.users("8:0") == ("partition sda1",)
     assert kernel.users("8:1") == ("device luks-gv-0",)
     assert kernel.users("254:3") == ("mount /bricks/gv0",)
@@ -385,7 +447,7 @@ def test_rebind_removes_keyslot_before_token(tmp_path: Path) -> None:
     binder, run = Binder(), Recording(dump("trixie", "tang"))
     disk = replace(DONE, bindings=(luks.Binding(0, 1, OTHER),))
     path = head(tmp_path, "trixie")
-    uuid = path.read_bytes()[luks.UUID_AT].rstrip(b"\0").decode()
+    uuid = path.read_bytes()[reading.UUID_AT].rstrip(b"\0").decode()
     (tmp_path / "backup").mkdir(mode=0o700)
     (tmp_path / "backup" / f"former-name-{uuid}.img").touch()
     apply(disk, path, binder, run)

@@ -135,9 +135,13 @@ class Clevis:
             ) from error
         return {"policy": policy, "tang_keys": keys}
 
-    def look(self, policies: Collection[Policy]) -> Servers:
-        """Ask every server of all policies once for its advertisement."""
-        return {url: self._advertised(url) for url in sorted({url for policy in policies for url in policy.urls})}
+    def urls(self, policy: Policy) -> Collection[str]:
+        """Return the servers of a policy."""
+        return policy.urls
+
+    def look(self, urls: Collection[str]) -> Servers:
+        """Ask each server once for its advertisement."""
+        return {url: self._advertised(url) for url in sorted(set(urls))}
 
     def _advertised(self, url: str) -> Optional[frozenset[str]]:
         limit = str(self._timeout)

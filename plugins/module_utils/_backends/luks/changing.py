@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Changing LUKS devices; every step leaves a device that the next run reads correctly."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Generic, Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
+    KEY_SECONDS,
+    LABEL_LENGTH,
+    NO_KEY,
+    Binder,
+    Binding,
+    Policy,
+    Servers,
+    Wish,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader, head, uuid_of
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+from ansible_collections.personal.cluster.plugins.module_utils._run import Run
+
+
+class Changer(Generic[Policy]):
+    """Makes the changes that were planned."""
+
+    def __init__(self, run: Run, reader: Reader, binder: Binder[Policy]) -> None:
+        self._run = run
+        self._reader = reader
+        self._binder = binder
+        self._proven: set[tuple[str, int]] = set()
+
+    def tool(self, argv: list[str], stdin: Optional[str] = None) -> None:
+        """Run a tool that may derive keys."""
+        self._run(argv, stdin=stdin, timeout=KEY_SECONDS)
+
+    def _need_servers(self, wish: Wish[Policy], servers: Servers) -> None:
+        silent = self._binder.silent(wish.policy, servers) if wish.policy is not None else []
+        if silent:
+            raise ClusterError(
+                f"{wish.device} was left as it is, it could not be bound: no answer from {', '.join(silent)}; "
+                "start tang there, or check the network between"
+            )
+
+    def format(self, wish: Wish[Policy], servers: Servers) -> None:
+        """Format a device that is still blank."""
+        self._need_servers(wish, servers)
+        # Between planning and now somebody else may have taken the disk.
+        taken = self._reader.signatures([wish.device])[wish.device] + self._reader.users(wish.device)
+        if taken:
+            raise ClusterError(f"{wish.device} is no longer blank: {', '.join(taken)}; nothing was written to it")
+        argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--label", wish.name[:LABEL_LENGTH]]
+        argv += [f"--{option}={value}" for option, value in wish.format.items() if value is not None]
+        self.tool([*argv, "--key-file", "-", wish.device], wish.passphrase)
+
+    def bind(self, wish: Wish[Policy], policy: Policy, slot: int, servers: Servers) -> None:
+        """Add a binding that unlocks the device, or leave none behind."""
+        self._need_servers(wish, servers)
+        self._binder.bind(wish.device, slot, policy, wish.passphrase or None)
+        if not self._binder.proves(wish.device, slot):
+            for binding in self._reader.metadata(wish.device)[2]:
+                if binding.keyslot == slot:
+                    self._drop(wish.device, binding)
+            raise ClusterError(
+                f"{wish.device}: the new binding failed its test and was removed; what was there before was kept"
+            )
+        self._proven.add((wish.device, slot))
+
+    def prefer(self, device: str, slot: Optional[int]) -> None:
+        """Let a keyslot be tried before the others."""
+        self.tool(["cryptsetup", "config", "--priority", "prefer", "--key-slot", str(slot), device])
+
+    def remove_binding(self, device: str, binding: Binding, keeper: Binding) -> None:
+        """Remove a binding beside one that is proven to unlock."""
+        slot = keeper.keyslot
+        if slot is None or not self._proves(device, slot):
+            raise ClusterError(
+                f"{device}: the binding in keyslot {slot} does not unlock it, so no other one was removed"
+            )
+        self._drop(device, binding)
+
+    def _proves(self, device: str, slot: int) -> bool:
+        if (device, slot) not in self._proven and self._binder.proves(device, slot):
+            self._proven.add((device, slot))
+        return (device, slot) in self._proven
+
+    def _drop(self, device: str, binding: Binding) -> None:
+        # The keyslot first: a token without a keyslot is seen as an orphan by the next run, the reverse is not.
+        self._kill(device, binding.keyslot)
+        self.remove_token(device, binding.token)
+
+    def _kill(self, device: str, slot: Optional[int]) -> None:
+        self.tool(["cryptsetup", "luksKillSlot", "--batch-mode", device, str(slot)])
+
+    def remove_token(self, device: str, token: int) -> None:
+        """Remove a token."""
+        self.tool(["cryptsetup", "token", "remove", "--token-id", str(token), device])
+
+    def save(self, wish: Wish[Policy]) -> None:
+        """Replace the device's backup: an older one would bring removed keys back to life."""
+        self._reader.backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        uuid = uuid_of(head(wish.device) or b"")
+        target = self._reader.backup(wish.name, uuid)
+        new = target.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        self.tool(["cryptsetup", "luksHeaderBackup", "--header-backup-file", str(new), wish.device])
+        new.chmod(0o400)
+        for path in (new, self._reader.backup_dir):
+            _sync(path)
+        new.replace(target)
+        for older in self._reader.backups(uuid):
+            if older != target:
+                older.unlink()
+        _sync(self._reader.backup_dir)
+
+    def open(self, wish: Wish[Policy]) -> None:
+        """Open a device with what is given, or through its bindings."""
+        argv = ["cryptsetup", "open", "--type", "luks2", "--key-file", "-", wish.device, wish.name]
+        if wish.passphrase:
+            done = self._run(argv, stdin=wish.passphrase, ok=(0, NO_KEY), timeout=KEY_SECONDS)
+            if done.rc == 0:
+                return
+        if not self._binder.unlock(wish.device, wish.name):
+            raise ClusterError(f"{wish.device} was not opened: no valid passphrase and no binding decrypts")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All data disks of a node: LUKS2, one proven binding each, the header's backup, and the mapper as declared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Generic, Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.changing import Changer
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
+    Binder,
+    Json,
+    Policy,
+    State,
+    Wish,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.planning import DiskPlan
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import shown
+from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan
+from ansible_collections.personal.cluster.plugins.module_utils._run import Run
+
+
+class LuksDevices(Generic[Policy]):
+    """See the module luks_clevis_bind for the parameters."""
+
+    def __init__(self, wishes: Sequence[Wish[Policy]], binder: Binder[Policy], run: Run, reader: Reader) -> None:
+        self._wishes = wishes
+        self._binder = binder
+        self._reader = reader
+        self._changer = Changer(run, reader, binder)
+        self._policies_before: Optional[dict[str, Optional[Json]]] = None
+
+    def read(self) -> State:
+        """Look at all devices, mappers and servers once.
+
+        :raises NotYet: a device carries LUKS, and cryptsetup is not installed.
+        """
+        return self._look(dump=True)
+
+    def blank(self) -> State:
+        """Return what can be seen without cryptsetup."""
+        return self._look(dump=False)
+
+    def _look(self, dump: bool) -> State:
+        disks = self._reader.disks({wish.device: wish.name for wish in self._wishes}, dump=dump)
+        urls = {url for wish in self._wishes for url in self._urls(wish)}
+        if self._policies_before is None:
+            self._policies_before = {device: shown(disk, {})["policy"] for device, disk in disks.items()}
+        return State(disks, self._binder.look(urls), self._reader.mappers())
+
+    def _urls(self, wish: Wish[Policy]) -> Sequence[str]:
+        return sorted(self._binder.urls(wish.policy)) if wish.policy is not None else []
+
+    def plan(self, state: State) -> Plan[State]:
+        """Format, bind, clean up, back up, open or close each device in turn."""
+        plan: Plan[State] = Plan(state)
+        plan.refusals += self._faults()
+        disks = {
+            wish.device: DiskPlan(wish, state, plan, self._binder, self._changer, self._reader).make()
+            for wish in self._wishes
+        }
+        plan.predicted = replace(state, disks={**state.disks, **disks})
+        return plan
+
+    def _faults(self) -> list[str]:
+        found = []
+        if any("\n" in wish.passphrase for wish in self._wishes):
+            found.append("the passphrase is not one line, and clevis reads no further; remove the line break")
+        for what, values in (
+            ("device", [os.path.realpath(wish.device) for wish in self._wishes]),
+            ("name", [wish.name for wish in self._wishes]),
+        ):
+            found += [f"{what} {value} is declared twice" for value in sorted(set(values)) if values.count(value) > 1]
+        return found
+
+    def view(self, state: State) -> dict[str, Any]:
+        """Return the devices as plain data."""
+        before = self._policies_before or {}
+        return {
+            "devices": {
+                wish.device: {
+                    **shown(state.disks[wish.device], state.servers, self._urls(wish)),
+                    "policy_before": before.get(wish.device),
+                }
+                for wish in self._wishes
+            }
+        }

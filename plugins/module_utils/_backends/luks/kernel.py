@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel's own files say about block devices."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Optional
+
+
+class Kernel:
+    """What the kernel's files say about block devices."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def _dir(self, number: str) -> Optional[Path]:
+        found = self._root / "sys/dev/block" / number
+        return found.resolve() if found.exists() else None
+
+    @staticmethod
+    def number(path: str) -> str:
+        """Return ``major:minor`` of a block device, an empty text for anything else."""
+        found = os.stat(path)
+        return f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}" if stat.S_ISBLK(found.st_mode) else ""
+
+    def users(self, number: str) -> tuple[str, ...]:
+        """Return what holds the device ``number``: partitions, holders, mounts, swap."""
+        home = self._dir(number)
+        if home is None:
+            return ()
+        parts = [f"partition {entry.parent.name}" for entry in sorted(home.glob("*/partition"))]
+        holders = [self._holder(entry) for entry in sorted((home / "holders").glob("*"))]
+        return (*parts, *holders, *self._mounts(number), *self._swaps(home.name))
+
+    def _holder(self, entry: Path) -> str:
+        name = entry / "dm/name"
+        return f"device {name.read_text().strip() if name.exists() else entry.name}"
+
+    def _mounts(self, number: str) -> list[str]:
+        table = self._root / "proc/self/mountinfo"
+        rows = [line.split() for line in table.read_text().splitlines()] if table.exists() else []
+        return [f"mount {row[4]}" for row in rows if row[2] == number]
+
+    def _swaps(self, kname: str) -> list[str]:
+        table = self._root / "proc/swaps"
+        rows = table.read_text().splitlines()[1:] if table.exists() else []
+        return ["swap" for row in rows if os.path.basename(os.path.realpath(row.split()[0])) == kname]
+
+    def size(self, number: str) -> int:
+        """Return the device's size in bytes."""
+        home = self._dir(number)
+        return int((home / "size").read_text()) * 512 if home else 0
+
+    def mappers(self) -> dict[str, tuple[str, str]]:
+        """Return name and ``major:minor`` of every open LUKS mapper, by the UUID of its LUKS header."""
+        found = {}
+        for entry in (self._root / "sys/class/block").glob("dm-*"):
+            parts = (entry / "dm/uuid").read_text().strip().split("-", 3)
+            if parts[0] == "CRYPT" and parts[1].startswith("LUKS") and len(parts) == 4:
+                found[parts[2]] = (parts[3], (entry / "dev").read_text().strip())
+        return found
+
+    def below(self, number: str) -> frozenset[str]:
+        """Return ``number`` and those of all devices that it stands on."""
+        home = self._dir(number)
+        if home is None:
+            return frozenset({number})
+        lower = list((home / "slaves").glob("*")) if (home / "slaves").is_dir() else []
+        if (home / "partition").exists():
+            lower.append(home.parent)
+        return frozenset({number}).union(*(self.below((entry / "dev").read_text().strip()) for entry in lower))

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LUKS devices as plain data: what is declared, what is there, and what binds a device to servers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Optional, Protocol, TypeVar
+
+Json = dict[str, Any]
+Servers = Mapping[str, Optional[frozenset[str]]]
+Policy = TypeVar("Policy")
+PolicyIn = TypeVar("PolicyIn", contravariant=True)
+
+LABEL_LENGTH = 47
+KEYSLOTS = 32
+KEY_SECONDS = 600.0
+NO_KEY = 2
+PREFERRED = 2
+
+
+class Binder(Protocol[PolicyIn]):
+    """What binds a LUKS device to servers; see the backend clevis for the one that does."""
+
+    def parse(self, token: Json) -> Json:
+        """Return ``policy`` and ``tang_keys`` of a token."""
+        ...
+
+    def urls(self, policy: PolicyIn) -> Collection[str]:
+        """Return the servers of a policy."""
+        ...
+
+    def look(self, urls: Collection[str]) -> Servers:
+        """Ask servers for what they advertise."""
+        ...
+
+    def canonical(self, policy: PolicyIn) -> Json:
+        """Return a policy in comparable form."""
+        ...
+
+    def sentence(self, canonical: Json) -> str:
+        """Return a comparable policy in words."""
+        ...
+
+    def faults(self, policy: PolicyIn) -> list[str]:
+        """Return what is wrong with a policy by itself."""
+        ...
+
+    def obstacles(self, policy: PolicyIn, servers: Servers) -> list[str]:
+        """Return what forbids a new binding."""
+        ...
+
+    def silent(self, policy: PolicyIn, servers: Servers) -> list[str]:
+        """Return the servers that do not answer."""
+        ...
+
+    def outdated(self, binding: Json, policy: PolicyIn, servers: Servers) -> str:
+        """Return why a binding needs new keys."""
+        ...
+
+    def rebinds(self) -> bool:
+        """Tell whether outdated bindings are replaced."""
+        ...
+
+    def reports(self) -> bool:
+        """Tell whether outdated bindings are reported."""
+        ...
+
+    def bind(self, device: str, slot: int, policy: PolicyIn, passphrase: Optional[str]) -> None:
+        """Add a binding."""
+        ...
+
+    def proves(self, device: str, slot: int) -> bool:
+        """Tell whether a binding unlocks the device."""
+        ...
+
+    def unlock(self, device: str, name: str) -> bool:
+        """Open the device through its bindings."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wish(Generic[Policy]):
+    """One declared device; ``state`` is present, opened or closed."""
+
+    device: str
+    name: str
+    state: str
+    policy: Optional[Policy] = None
+    format: Mapping[str, Any] = field(default_factory=dict)
+    passphrase: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One clevis token; without a keyslot that still exists it is an orphan.
+
+    ``first``: the keyslot is tried before the others, so that an unattended unlock does not spend the seconds
+    and the memory that the passphrase's keyslots cost.
+    """
+
+    token: int
+    keyslot: Optional[int]
+    policy: Json
+    tang_keys: tuple[Json, ...] = ()
+    first: bool = False
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One device as it is.
+
+    ``kind`` is missing, blank, foreign, luks1, luks2, or unread when cryptsetup is not there yet; ``sha256`` is that
+    of the backup of its header, and known only while the backup is the present header.
+    """
+
+    kind: str
+    size: int = 0
+    signatures: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    uuid: str = ""
+    keyslots: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    mapper: str = ""
+    mapper_users: tuple[str, ...] = ()
+    saved: bool = False
+    backup: str = ""
+    sha256: str = ""
+    holds_backups: bool = False
+    label: str = ""
+
+    @property
+    def live(self) -> tuple[Binding, ...]:
+        """The bindings whose keyslot exists."""
+        return tuple(binding for binding in self.bindings if binding.keyslot is not None)
+
+    @property
+    def orphans(self) -> tuple[Binding, ...]:
+        """The tokens whose keyslot is gone."""
+        return tuple(binding for binding in self.bindings if binding.keyslot is None)
+
+
+@dataclass(frozen=True)
+class State:
+    """All devices by their declared path, what the servers advertise, and the UUID behind each open mapper."""
+
+    disks: Mapping[str, Disk]
+    servers: Servers = field(default_factory=dict)
+    mappers: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Planning one LUKS device: what speaks against it, its steps in order, and what they will have made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Generic, Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.changing import Changer
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
+    KEYSLOTS,
+    LABEL_LENGTH,
+    Binder,
+    Binding,
+    Disk,
+    Json,
+    Policy,
+    State,
+    Wish,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
+from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
+
+# Every label that the role encryption gives begins with it.
+OWN_LABEL = "luks-"
+
+
+class DiskPlan(Generic[Policy]):
+    """Plans one device into the plan of its node; ``disk`` is the device after the steps so far."""
+
+    def __init__(
+        self,
+        wish: Wish[Policy],
+        state: State,
+        plan: Plan[State],
+        binder: Binder[Policy],
+        changer: Changer[Policy],
+        reader: Reader,
+    ) -> None:
+        self.wish, self.state, self.plan = wish, state, plan
+        self.binder, self.changer, self.reader = binder, changer, reader
+        self.was = self.disk = state.disks[wish.device]
+
+    def make(self) -> Disk:
+        """Add refusals, or steps; return what they lead to."""
+        refusals = self._refusals()
+        self._refuse(*refusals)
+        if self.disk.kind == "unread":
+            self._warn("carries LUKS2; what it needs is known once cryptsetup is installed", " ")
+        elif not refusals:
+            before = len(self.plan.steps)
+            self._format()
+            self._bindings()
+            self._backup(before)
+            self._mapper()
+        return self.disk
+
+    def _refuse(self, *reasons: str) -> None:
+        self.plan.refusals += [f"{self.wish.device} {reason}" for reason in reasons]
+
+    def _warn(self, text: str, between: str = ": ") -> None:
+        self.plan.warnings.append(f"{self.wish.device}{between}{text}")
+
+    def _add(self, sentence: str, call: Callable[..., None], *arguments: Any) -> None:
+        self.plan.steps.append(Step(sentence, partial(call, *arguments)))
+
+    # Refusals
+
+    def _refusals(self) -> list[str]:
+        wish, disk = self.wish, self.disk
+        if disk.kind == "missing":
+            return ["does not exist; check the path and the cable"]
+        if disk.kind == "luks1":
+            return ["is LUKS1; convert it with cryptsetup convert --type luks2, or wipe it by hand if it may be lost"]
+        if disk.kind == "foreign":
+            held = ", ".join(disk.signatures)
+            return [f"holds data ({held}); if it may be lost, wipe it by hand: wipefs --all {wish.device}"]
+        if disk.kind == "blank" and disk.users:
+            return [f"is in use by {', '.join(disk.users)}"]
+        if disk.label.startswith(OWN_LABEL) and disk.label != wish.name[:LABEL_LENGTH]:
+            return [f"is labelled {disk.label}, and {wish.name} is declared; let device and name mean the same disk"]
+        found = []
+        if disk.kind == "blank" and not wish.passphrase:
+            found.append("is blank, and no passphrase was given to format it with")
+        if disk.holds_backups:
+            found.append(f"carries {self.reader.backup_dir} itself; keep header backups on another disk")
+        if wish.policy is not None:
+            found += [f"cannot be bound: {fault}" for fault in self.binder.faults(wish.policy)]
+        return found + self._mapper_refusals()
+
+    def _mapper_refusals(self) -> list[str]:
+        wish, disk, mappers = self.wish, self.disk, self.state.mappers
+        if wish.state == "opened" and disk.mapper and disk.mapper != wish.name:
+            return [f"is open as {disk.mapper}; close it first: cryptsetup close {disk.mapper}"]
+        if wish.state == "opened" and not disk.mapper and wish.name in mappers:
+            return [f"cannot be opened: the name {wish.name} belongs to the LUKS device {mappers[wish.name]}"]
+        if wish.state == "closed" and disk.mapper and disk.mapper_users:
+            return [f"cannot be closed: {disk.mapper} is in use by {', '.join(disk.mapper_users)}"]
+        return []
+
+    # Steps
+
+    def _format(self) -> None:
+        if self.disk.kind == "blank":
+            sentence = f"format {self.wish.device} ({self.disk.size / 2**30:.1f} GiB, blank) as LUKS2"
+            self._add(sentence, self.changer.format, self.wish, self.state.servers)
+            self.disk = replace(self.disk, kind="luks2", keyslots=(0,))
+
+    def _backup(self, before: int) -> None:
+        changes = len(self.plan.steps) > before
+        sentence = f"back up the LUKS header of {self.wish.device} to {self.reader.backup_dir}"
+        if self.was.kind == "luks2" and not self.was.saved and changes:
+            # A header that is about to be changed, and that nobody has kept so far.
+            step = Step(f"{sentence} before it is changed", partial(self.changer.save, self.wish))
+            self.plan.steps.insert(before, step)
+        if not self.disk.saved or changes:
+            self._add(sentence, self.changer.save, self.wish)
+            path = str(self.reader.backup(self.wish.name, self.disk.uuid)) if self.disk.uuid else ""
+            self.disk = replace(self.disk, saved=True, backup=path, sha256="")
+
+    def _bindings(self) -> None:
+        device, live = self.wish.device, self.disk.live
+        orphans = self.disk.orphans
+        if self.wish.policy is not None:
+            keeper = self._keep_or_bind(self.wish.policy)
+            if keeper is None:
+                return
+            if not keeper.first:
+                self._add(
+                    f"let {device} try keyslot {keeper.keyslot} first", self.changer.prefer, device, keeper.keyslot
+                )
+            for binding in live:
+                if binding is not keeper:
+                    self._add(self._removal(binding), self.changer.remove_binding, device, binding, keeper)
+            live = (replace(keeper, first=True),)
+        self._remove_orphans(orphans)
+        gone = {binding.keyslot for binding in self.disk.bindings} - {binding.keyslot for binding in live}
+        slots = {*self.disk.keyslots, *(slot.keyslot for slot in live if slot.keyslot is not None)} - gone
+        self.disk = replace(self.disk, keyslots=tuple(sorted(slots)), bindings=live)
+
+    def _remove_orphans(self, orphans: tuple[Binding, ...]) -> None:
+        for binding in orphans:
+            sentence = f"remove orphan clevis token {binding.token} of {self.wish.device}"
+            self._add(sentence, self.changer.remove_token, self.wish.device, binding.token)
+
+    def _removal(self, binding: Binding) -> str:
+        policy = self.binder.sentence(binding.policy)
+        return f"remove the binding of {self.wish.device} to {policy} from keyslot {binding.keyslot}"
+
+    def _keep_or_bind(self, policy: Policy) -> Optional[Binding]:
+        keeper, reason = self._keeper(policy)
+        return keeper or self._bind(policy, reason)
+
+    def _keeper(self, policy: Policy) -> tuple[Optional[Binding], str]:
+        """Return the binding that may stay, or why there is none."""
+        live, servers = self.disk.live, self.state.servers
+        wanted = self.binder.canonical(policy)
+        same = [binding for binding in live if binding.policy == wanted]
+        silent = self.binder.silent(policy, servers)
+        if silent:
+            rest = "; the present binding stays as it is" if same else "; it cannot be bound before they do"
+            self._warn(f"no answer from {', '.join(silent)}{rest}")
+        reasons = [self.binder.outdated(_plain(binding), policy, servers) for binding in same]
+        for binding, reason in zip(same, reasons, strict=True):
+            if not reason:
+                return binding, ""
+        if not same:
+            old = "; ".join(self.binder.sentence(binding.policy) for binding in live)
+            return None, f"instead of {old}" if old else ""
+        if self.binder.rebinds() and not silent:
+            return None, f"because {reasons[0]}"
+        if self.binder.reports() or silent:
+            self._warn(f"was not bound again although {reasons[0]}", " ")
+        return same[0], ""
+
+    def _bind(self, policy: Policy, reason: str) -> Optional[Binding]:
+        device, slot = self.wish.device, self._free_slot()
+        obstacles = self.binder.obstacles(policy, self.state.servers)
+        if slot is None:
+            obstacles.append(f"all {KEYSLOTS} keyslots are in use; free one: cryptsetup luksKillSlot")
+        if slot is None or obstacles:
+            self._refuse(*(f"cannot be bound: {obstacle}" for obstacle in obstacles))
+            return None
+        canonical = self.binder.canonical(policy)
+        words = [f"bind {device} to {self.binder.sentence(canonical)} in keyslot {slot}", reason]
+        sentence = " ".join(filter(None, words)) + ", and prove that it unlocks"
+        self._add(sentence, self.changer.bind, self.wish, policy, slot, self.state.servers)
+        token = next(number for number in range(KEYSLOTS + 1) if number not in self.disk.tokens)
+        return Binding(token, slot, canonical)
+
+    def _free_slot(self) -> Optional[int]:
+        return next((slot for slot in range(KEYSLOTS) if slot not in self.disk.keyslots), None)
+
+    def _mapper(self) -> None:
+        wish, disk = self.wish, self.disk
+        if wish.state == "opened" and not disk.mapper:
+            self._add(f"open {wish.device} as {wish.name}", self.changer.open, wish)
+            self.disk = replace(disk, mapper=wish.name)
+        if wish.state == "closed" and disk.mapper:
+            argv = ["cryptsetup", "close", disk.mapper]
+            self._add(f"close {disk.mapper} on {wish.device}", self.changer.tool, argv)
+            self.disk = replace(disk, mapper="")
+
+
+def _plain(binding: Binding) -> Json:
+    return {"policy": binding.policy, "tang_keys": list(binding.tang_keys)}

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking at LUKS devices: one `cryptsetup luksDump` per LUKS device, one `wipefs` for all that carry none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
+    PREFERRED,
+    Binding,
+    Disk,
+    Json,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+from ansible_collections.personal.cluster.plugins.module_utils._run import Run
+
+MAGIC = b"LUKS\xba\xbe"
+VERSION_AT = slice(6, 8)
+LABEL_AT = slice(24, 72)
+UUID_AT = slice(168, 208)
+# The binary header with sequence number and checksum: two headers with equal ones are equal as a whole.
+BINARY_HEADER = 4096
+
+
+class Reader:
+    """Reads devices and the backups of their headers; ``parse`` reads a clevis token."""
+
+    def __init__(
+        self, run: Run, parse: Callable[[Json], Json], backup_dir: str, kernel: Optional[Kernel] = None
+    ) -> None:
+        self._run = run
+        self._parse = parse
+        self.backup_dir = Path(backup_dir)
+        self.kernel = kernel or Kernel()
+
+    def disks(self, names: Mapping[str, str], *, dump: bool = True) -> dict[str, Disk]:
+        """Return each device by its path, one that is not there included.
+
+        :param names: each device with its declared name; without one, every backup of its header is looked for.
+        :param dump: ask cryptsetup; without it a LUKS2 device is unread.
+        :raises NotYet: a device carries LUKS, and cryptsetup is not installed.
+        """
+        heads = {device: head(device) for device in names}
+        others = [device for device, found in heads.items() if found is not None and not found.startswith(MAGIC)]
+        signatures = self.signatures(others)
+        below = self.kernel.below(_filesystem(self.backup_dir))
+        mappers = self.kernel.mappers()
+        disks = {}
+        for device, found in heads.items():
+            if found is None:
+                disks[device] = Disk("missing")
+                continue
+            disk = self._disk(device, names[device], found, signatures.get(device, ()), dump)
+            name, number = mappers.get(disk.uuid.replace("-", ""), ("", ""))
+            users = self.kernel.users(number) if name else ()
+            beneath = self.kernel.number(device) in below
+            disks[device] = replace(disk, mapper=name, mapper_users=users, holds_backups=beneath)
+        return disks
+
+    def mappers(self) -> dict[str, str]:
+        """Return the UUID of the LUKS header behind each open mapper."""
+        return {name: uuid for uuid, (name, _) in self.kernel.mappers().items()}
+
+    def signatures(self, devices: list[str]) -> dict[str, tuple[str, ...]]:
+        """Return the types of all signatures on each device."""
+        if not devices:
+            return {}
+        # wipefs prints the last part of the path alone: only the kernel's own names are distinct there.
+        real = {device: os.path.realpath(device) for device in devices}
+        text = self._run(["wipefs", "--no-act", "--json", "--", *real.values()]).stdout
+        rows = json.loads(text)["signatures"] if text.strip() else []
+        return {
+            device: tuple(sorted({row["type"] for row in rows if row["device"] == os.path.basename(path)}))
+            for device, path in real.items()
+        }
+
+    def users(self, device: str) -> tuple[str, ...]:
+        """Return what holds a device."""
+        number = self.kernel.number(device)
+        return self.kernel.users(number) if number else ()
+
+    def _disk(self, device: str, name: str, found: bytes, signatures: tuple[str, ...], dump: bool) -> Disk:
+        number = self.kernel.number(device)
+        size = self.kernel.size(number) if number else os.stat(device).st_size
+        if not found.startswith(MAGIC):
+            return Disk("foreign" if signatures else "blank", size, signatures, self.users(device))
+        if int.from_bytes(found[VERSION_AT], "big") != 2:
+            return Disk("luks1", size)
+        disk = Disk("unread", size, uuid=uuid_of(found), label=_text(found[LABEL_AT]))
+        if not dump:
+            return disk
+        keyslots, tokens, bindings = self.metadata(device)
+        saved, sha256 = self._backup(name, disk.uuid, found)
+        return replace(
+            disk,
+            kind="luks2",
+            keyslots=keyslots,
+            tokens=tokens,
+            bindings=bindings,
+            saved=bool(saved),
+            backup=saved,
+            sha256=sha256,
+        )
+
+    def metadata(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
+        """Return keyslots, tokens and clevis bindings of a LUKS2 device."""
+        data = json.loads(self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout)
+        keyslots = tuple(sorted(int(slot) for slot in data["keyslots"]))
+        tokens = tuple(sorted(int(token) for token in data["tokens"]))
+        try:
+            bindings = tuple(self._binding(token, data["tokens"][str(token)], data["keyslots"]) for token in tokens)
+        except ClusterError as error:
+            raise ClusterError(f"{device}: {error}") from error
+        return keyslots, tokens, tuple(binding for binding in bindings if binding)
+
+    def _binding(self, number: int, token: Json, keyslots: Json) -> Optional[Binding]:
+        if token["type"] != "clevis":
+            return None
+        found = self._parse(token)
+        policy, keys = found["policy"], tuple(found["tang_keys"])
+        live = [slot for slot in token["keyslots"] if slot in keyslots]
+        if not live:
+            return Binding(number, None, policy, keys)
+        return Binding(number, int(live[0]), policy, keys, keyslots[live[0]].get("priority") == PREFERRED)
+
+    def backup(self, name: str, uuid: str) -> Path:
+        """Return where the backup of a header belongs."""
+        return self.backup_dir / f"{name}-{uuid}.img"
+
+    def backups(self, uuid: str) -> list[Path]:
+        """Return all backups of a header, whatever the name of its device was."""
+        return sorted(self.backup_dir.glob(f"*-{uuid}.img"))
+
+    def _backup(self, name: str, uuid: str, found: bytes) -> tuple[str, str]:
+        """Return path and SHA-256 of the backup of the present header, empty texts when there is none."""
+        for path in [self.backup(name, uuid)] if name else self.backups(uuid):
+            if head(str(path)) == found:
+                with path.open("rb") as stream:
+                    return str(path), hashlib.file_digest(stream, "sha256").hexdigest()
+        return "", ""
+
+
+def head(path: str) -> Optional[bytes]:
+    """Return the first bytes of a device or a backup; None when it is not there."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(BINARY_HEADER)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ClusterError(
+            f"{path} cannot be read: {error.strerror}; check the path, the disk and its cable"
+        ) from error
+
+
+def uuid_of(found: bytes) -> str:
+    """Return the UUID in a binary header."""
+    return _text(found[UUID_AT])
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _filesystem(path: Path) -> str:
+    """Return ``major:minor`` of the filesystem on which ``path`` is, or will be."""
+    while not path.exists():
+        path = path.parent
+    number = path.stat().st_dev
+    return f"{os.major(number)}:{os.minor(number)}"

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LUKS devices as people see them: without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
+    Binder,
+    Disk,
+    Json,
+    Policy,
+    Servers,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
+from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet
+
+
+def shown(disk: Disk, servers: Servers, urls: Collection[str] = ()) -> Json:
+    """Return one device as plain data.
+
+    :param urls: the servers of the declared policy.
+    """
+    first = disk.live[0] if disk.live else None
+    keys = [
+        {"url": key["url"], "kid": key["kid"], "advertised": _advertises(servers, key)}
+        for binding in disk.live
+        for key in binding.tang_keys
+    ]
+    asked = {*urls, *(key["url"] for key in keys)}
+    return {
+        "kind": disk.kind,
+        "uuid": disk.uuid or None,
+        "mapper": disk.mapper or None,
+        "keyslots": list(disk.keyslots),
+        "keyslot": first.keyslot if first else None,
+        "token_id": first.token if first else None,
+        "policy": first.policy if first else None,
+        "tang_keys": keys,
+        "rotated_keys": sorted(key["kid"] for key in keys if key["advertised"] is False),
+        "orphan_tokens": [binding.token for binding in disk.orphans],
+        "unreachable": sorted(url for url in asked if url in servers and servers[url] is None),
+        "header_backup": {"path": disk.backup, "sha256": disk.sha256 or None} if disk.saved else None,
+    }
+
+
+def _advertises(servers: Servers, key: Json) -> Optional[bool]:
+    known = servers.get(key["url"])
+    return None if known is None else key["kid"] in known
+
+
+def info(reader: Reader, binder: Binder[Policy], devices: Collection[str], *, check: bool = False) -> Json:
+    """Return devices as they are, with what the servers of their own bindings advertise.
+
+    :param check: be content with what can be seen before cryptsetup is installed.
+    :raises NotYet: a device carries LUKS, and cryptsetup is not installed.
+    """
+    names = dict.fromkeys(devices, "")
+    try:
+        disks = reader.disks(names)
+    except NotYet:
+        if not check:
+            raise
+        disks = reader.disks(names, dump=False)
+    keys = [key for disk in disks.values() for binding in disk.live for key in binding.tang_keys]
+    servers = binder.look({key["url"] for key in keys})
+    return {"devices": {device: shown(disk, servers) for device, disk in disks.items()}}

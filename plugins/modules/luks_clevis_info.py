@@ -1,0 +1,82 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ansible module: how disks are encrypted and what unlocks them."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: luks_clevis_info
+short_description: Tell how disks are encrypted and what unlocks them
+version_added: 0.1.0
+description:
+  - Returns what M(personal.cluster.luks_clevis_bind) would find, from the headers alone, and asks the servers of the
+    bindings which keys they advertise. Needs no secret and changes nothing.
+  - A disk that is not there is returned with the kind V(missing). Before cryptsetup is installed, check mode returns
+    V(unread) for a disk with a header; otherwise that is an error.
+author: personal.cluster maintainers (@personal-cluster)
+extends_documentation_fragment: personal.cluster.engine
+requirements:
+  - cryptsetup and curl on the node
+options:
+  devices:
+    description: Paths of the block devices.
+    type: list
+    elements: path
+    required: true
+  header_backup_dir:
+    description: Where backups of the headers are looked for.
+    type: path
+    default: /var/backups/personal-cluster/luks-headers
+  tang_timeout:
+    description: Seconds that one request to a server may take.
+    type: int
+    default: 10
+"""
+
+EXAMPLES = r"""
+- name: See what unlocks the data disks
+  personal.cluster.luks_clevis_info:
+    devices: [/dev/disk/by-id/nvme-WD_BLACK_SN770_1TB_22373Z]
+  register: found
+
+- name: Refuse to hide a key that a disk still needs
+  ansible.builtin.assert:
+    that: found.devices.values() | map(attribute='rotated_keys') | flatten | length == 0
+"""
+
+RETURN = r"""
+devices:
+  description:
+    - Each disk by its path, as M(personal.cluster.luks_clevis_bind) returns it, without C(policy_before).
+    - C(unreachable) and C(tang_keys) are about the servers of the present binding.
+  returned: always
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import Clevis
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import info
+from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "devices": {"type": "list", "elements": "path", "required": True},
+            "header_backup_dir": {"type": "path", "default": "/var/backups/personal-cluster/luks-headers"},
+            "tang_timeout": {"type": "int", "default": 10},
+        },
+        supports_check_mode=True,
+    )
+    run = Runner()
+    binder = Clevis(run, module.params["tang_timeout"])
+    reader = Reader(run, binder.parse, module.params["header_backup_dir"])
+    _engine.report(module, lambda: info(reader, binder, module.params["devices"], check=module.check_mode))
+
+
+if __name__ == "__main__":
+    main()
