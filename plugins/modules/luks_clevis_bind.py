@@ -23,7 +23,7 @@ description:
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: personal.cluster.engine
 requirements:
-  - cryptsetup, clevis and clevis-luks on the node
+  - cryptsetup, clevis and clevis-luks on the node; clevis-tpm2 for a policy that asks the TPM
 options:
   devices:
     description: The data disks of the node.
@@ -53,19 +53,18 @@ options:
         suboptions: &policy
           pin:
             description:
-              - V(tang) for one server, V(sss) for a threshold over several. Chosen by the number of servers when
-                not given.
+              - V(tang) for one server, V(tpm2) for the TPM alone, V(sss) for a threshold over several pins. Chosen by
+                the number of pins when not given.
             type: str
-            choices: [tang, sss]
-          threshold:
-            description: How many of the servers must answer to unlock.
+            choices: [tang, tpm2, sss]
+          threshold: &threshold
+            description: How many of the pins must answer to unlock.
             type: int
             default: 1
-          tang:
-            description: The servers.
+          tang: &tang
+            description: The servers, each a pin.
             type: list
             elements: dict
-            required: true
             suboptions:
               url:
                 description: Base URL of the server.
@@ -76,6 +75,38 @@ options:
                   - Thumbprint of a signing key, as C(tang-show-keys) prints it on the server. A binding is never made
                     without it, so that nobody on the network can pass for the server.
                 type: str
+          tpm2: &tpm2
+            description:
+              - The node's own TPM 2.0 as a pin; C({}) for the TPM whatever was booted. Needs the package clevis-tpm2.
+              - A TPM alone does not stop the theft of the whole node. Ask a server too.
+            type: dict
+            suboptions:
+              pcr_ids:
+                description:
+                  - Registers that must be as they are now. A change of what they measure locks the disk until the
+                    recovery passphrase opens it and the binding was made anew.
+                type: list
+                elements: int
+              pcr_bank:
+                description: Bank of the registers; clevis' choice when not given, on Debian 12 V(sha1).
+                type: str
+                choices: [sha1, sha256, sha384, sha512]
+          sss:
+            description: Further thresholds, each a pin.
+            type: list
+            elements: dict
+            suboptions:
+              threshold: *threshold
+              tang: *tang
+              tpm2: *tpm2
+              sss:
+                description: Further thresholds in this one, each a pin.
+                type: list
+                elements: dict
+                suboptions:
+                  threshold: *threshold
+                  tang: *tang
+                  tpm2: *tpm2
       format:
         description: As O(format), for this disk alone.
         type: dict
@@ -162,6 +193,20 @@ EXAMPLES = r"""
         - {url: "http://10.10.0.10:7500", thp: V70S1sqvOiK_uBbsrXoI8dFxwhZWvNvayDSKc-xRNz4}
         - {url: "http://10.10.0.12:7500", thp: 3ZyxKzoBdTrQhcCwhm8Cf1Vq9uAPyBOSvtTA3SE6mUw}
         - {url: "http://10.10.0.13:7500", thp: LKiPJnDaxt1F_hKq0GCUzpgGJ5D4QtlR_zFBS_gYz6M}
+
+- name: Unlock with the TPM and any of two servers
+  personal.cluster.luks_clevis_bind:
+    devices:
+      - device: /dev/disk/by-id/nvme-WD_BLACK_SN770_1TB_22373Z
+        name: luks-gv0
+    passphrase: "{{ cluster_recovery_passphrase }}"
+    policy:
+      threshold: 2
+      tpm2: {pcr_bank: sha256, pcr_ids: [7]}
+      sss:
+        - tang:
+            - {url: "http://10.10.0.10:7500", thp: V70S1sqvOiK_uBbsrXoI8dFxwhZWvNvayDSKc-xRNz4}
+            - {url: "http://10.10.0.12:7500", thp: 3ZyxKzoBdTrQhcCwhm8Cf1Vq9uAPyBOSvtTA3SE6mUw}
 """
 
 RETURN = r"""
@@ -238,21 +283,31 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import Clevis, Policy
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.binder import Clevis
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.devices import LuksDevices
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import Wish
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
-POLICY_OPTIONS: dict[str, Any] = {
-    "pin": {"type": "str", "choices": ["tang", "sss"]},
+TPM2_OPTIONS: dict[str, Any] = {
+    "pcr_ids": {"type": "list", "elements": "int"},
+    "pcr_bank": {"type": "str", "choices": ["sha1", "sha256", "sha384", "sha512"]},
+}
+PIN_OPTIONS: dict[str, Any] = {
     "threshold": {"type": "int", "default": 1},
     "tang": {
         "type": "list",
         "elements": "dict",
-        "required": True,
         "options": {"url": {"type": "str", "required": True}, "thp": {"type": "str"}},
     },
+    "tpm2": {"type": "dict", "options": TPM2_OPTIONS},
+}
+INNER_OPTIONS: dict[str, Any] = {**PIN_OPTIONS, "sss": {"type": "list", "elements": "dict", "options": PIN_OPTIONS}}
+POLICY_OPTIONS: dict[str, Any] = {
+    "pin": {"type": "str", "choices": ["tang", "tpm2", "sss"]},
+    **PIN_OPTIONS,
+    "sss": {"type": "list", "elements": "dict", "options": INNER_OPTIONS},
 }
 FORMAT_OPTIONS: dict[str, Any] = {
     "cipher": {"type": "str"},

@@ -56,7 +56,7 @@ devices:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import Clevis
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.binder import Clevis
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import info
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner

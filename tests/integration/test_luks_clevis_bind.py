@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from harness import needs, run_module
 
-TOOLS = ("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
+TOOLS = ("cryptsetup", "clevis", "socat", "tang-show-keys", "jose", "clevis-encrypt-tpm2", "swtpm")
 needs(*TOOLS)
 
 PASSPHRASE = "correct horse battery staple"
@@ -74,14 +74,42 @@ def tangs(tmp_path: Path) -> Iterator[list[Tang]]:
         home = tmp_path / f"tang{number}"
         home.mkdir()
         subprocess.run(["/usr/libexec/tangd-keygen", home], capture_output=True, check=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            servers.append(Tang(home, probe.getsockname()[1]))
+        servers.append(Tang(home, free_port()))
     for server in servers:
         server.start()
     yield servers
     for server in servers:
         server.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An emulated TPM that the tools of this test talk to."""
+    home = tmp_path / "tpm"
+    home.mkdir()
+    # The tools expect the control port right above the other one.
+    port = next(port for port in iter(free_port, None) if port < 60000)
+    argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={home}", "--flags", "not-need-init,startup-clear"]
+    argv += ["--server", f"type=tcp,port={port},bindaddr=127.0.0.1"]
+    argv += ["--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1"]
+    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+    monkeypatch.setenv("TPM2TOOLS_TCTI", f"swtpm:host=127.0.0.1,port={port}")
+    # The only client of an emulated TPM must not be this test's probe: wait for its control port.
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port + 1)) == 0:
+                break
+        time.sleep(0.05)
+    yield
+    process.terminate()
+    process.wait(10)
 
 
 @pytest.fixture
@@ -197,6 +225,30 @@ def test_policy_changes_and_rotation_rebind(tangs: list[Tang], disks: list[Path]
     assert len(list((disk.parent / "headers").iterdir())) == 1
 
 
+def test_tpm_alone_and_with_servers(tangs: list[Tang], disks: list[Path], tpm: None) -> None:
+    disk = disks[0]
+    done = converge({**params([disk], None), "policy": {"tpm2": {"pcr_bank": "sha256", "pcr_ids": [7, 0]}}})
+    assert done["devices"][str(disk)]["policy"] == {"tpm2": {"pcr_bank": "sha256", "pcr_ids": "0,7"}}
+    inner = {"tang": [tangs[0].entry(), tangs[1].entry()], "threshold": 1}
+    done = converge({**params([disk], None), "policy": {"threshold": 2, "tpm2": {}, "sss": [inner]}})
+    found = done["devices"][str(disk)]
+    servers = sorted(({"tang": {"url": tang.url}} for tang in tangs), key=str)
+    assert found["policy"] == {"sss": {"t": 2, "pins": [{"sss": {"t": 1, "pins": servers}}, {"tpm2": {}}]}}
+    tangs[0].stop()
+    assert unlocks(disk, found["keyslot"]), "one of the servers and the TPM"
+    tangs[1].stop()
+    assert not unlocks(disk, found["keyslot"]), "the TPM alone"
+
+
+def test_no_tpm(disks: list[Path]) -> None:
+    wanted = {**params(disks, None), "policy": {"tpm2": {}}}
+    before = digest(disks[0])
+    for check in (True, False):
+        failed = run_module("luks_clevis_bind", wanted, check=check)
+        assert failed["failed"] and f"{disks[0]} cannot be bound: this node has no TPM" in failed["msg"]
+    assert digest(disks[0]) == before
+
+
 def test_orphans_and_doubles_are_removed(tangs: list[Tang], disks: list[Path]) -> None:
     disk = disks[0]
     wanted = params([disk], [tangs[0].entry()])
@@ -274,7 +326,7 @@ def no_disk(disk: Path, _: Tang) -> dict[str, Any]:
         (luks1, "is LUKS1"),
         (no_pin, "no thumbprint is pinned"),
         (wrong_pin, "does not advertise the key"),
-        (threshold, "threshold 2 does not fit 1 pins"),
+        (threshold, "threshold 2 exceeds 1 pin"),
         (no_passphrase, "no passphrase was given"),
         (no_disk, "does not exist"),
     ],

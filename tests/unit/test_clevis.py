@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.personal.cluster.plugins.module_utils._backends import clevis
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import binder as clevis
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import tokens as clevis_tokens
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -24,9 +26,9 @@ def tokens(release: str, dump: str) -> dict[str, Any]:
     return found
 
 
-def policy(*servers: tuple[str, str], threshold: int = 1, pin: str | None = None) -> clevis.Policy:
+def policy(*servers: tuple[str, str], threshold: int = 1, pin: str | None = None) -> Policy:
     tang = [{"url": url, "thp": thp} for url, thp in servers]
-    return clevis.Policy.of({"tang": tang, "threshold": threshold, "pin": pin})
+    return Policy.of({"tang": tang, "threshold": threshold, "pin": pin})
 
 
 class Answers:
@@ -54,7 +56,7 @@ def test_thumbprint_of_rfc7638() -> None:
         "alg": "RS256",
         "kid": "2011-04-29",
     }
-    assert clevis.thumbprint(key) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+    assert clevis_tokens.thumbprint(key) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -62,7 +64,7 @@ def test_parse_tang_token(release: str) -> None:
     found = clevis.Clevis(Answers(), 5).parse(tokens(release, "tang")["0"])
     assert found["policy"] == {"tang": {"url": ONE}}  # recorded with a slash at its end
     (key,) = found["tang_keys"]
-    known = clevis.advertised((RECORDED / "clevis" / release / "adv.json").read_text())
+    known = clevis_tokens.advertised((RECORDED / "clevis" / release / "adv.json").read_text())
     assert key["kid"] in known and set(key["known"]) == known
 
 
@@ -74,6 +76,83 @@ def test_parse_sss_token(release: str) -> None:
     assert found["policy"] == policy((TWO, "a"), (ONE + "/", "b"), threshold=2).canonical()
     assert sorted(key["url"] for key in found["tang_keys"]) == [ONE, TWO]
     assert '"p"' not in json.dumps(found)
+
+
+def nested(threshold: int = 2, **tpm2: Any) -> Policy:
+    """The policy of the recorded nested token."""
+    one, two = {"url": ONE, "thp": "a"}, {"url": TWO + "/", "thp": "b"}
+    inner = [{"threshold": 1, "tang": [two]}, {"threshold": 1, "tang": [two, one]}]
+    return Policy.of({"threshold": threshold, "tpm2": tpm2, "sss": inner})
+
+
+def test_parse_tpm2_token() -> None:
+    found = clevis.Clevis(Answers(), 5).parse(tokens("bookworm", "tpm2")["0"])
+    assert found == {"policy": {"tpm2": {"pcr_bank": "sha256", "pcr_ids": "0,7"}}, "tang_keys": []}
+    wanted = Policy.of({"threshold": 1, "tpm2": {"pcr_bank": "sha256", "pcr_ids": [7, 0, 7]}})
+    assert wanted.canonical() == found["policy"]
+    pin, config = wanted.arguments()
+    assert (pin, json.loads(config)) == ("tpm2", {"pcr_bank": "sha256", "pcr_ids": "0,7"})
+
+
+def test_a_bank_that_nobody_asked_for_is_the_choice_of_clevis() -> None:
+    tool = clevis.Clevis(Answers(), 5)
+    found = tool.parse(tokens("bookworm", "tpm2")["0"])["policy"]
+    for settings, same in [
+        ({"pcr_ids": [0, 7]}, True),
+        ({"pcr_ids": [0, 7], "pcr_bank": "sha1"}, False),
+        ({"pcr_ids": [7]}, False),
+        ({}, False),
+    ]:
+        wanted = Policy.of({"threshold": 1, "tpm2": settings}).canonical()
+        assert tool.agree(found, wanted) is same, settings
+        assert tool.agree({"sss": {"t": 1, "pins": [found]}}, {"sss": {"t": 1, "pins": [wanted]}}) is same
+    assert not tool.agree(found, policy((ONE, "")).canonical())
+
+
+def test_parse_nested_token() -> None:
+    tool = clevis.Clevis(Answers(), 5)
+    found = tool.parse(tokens("bookworm", "nested")["0"])
+    one, two = {"tang": {"url": ONE}}, {"tang": {"url": TWO}}
+    pins = [{"sss": {"t": 1, "pins": [one, two]}}, {"sss": {"t": 1, "pins": [two]}}, {"tpm2": {}}]
+    assert found["policy"] == {"sss": {"t": 2, "pins": pins}}
+    assert sorted(key["url"] for key in found["tang_keys"]) == [ONE, TWO, TWO]
+    assert tool.agree(found["policy"], nested().canonical())
+    assert not tool.agree(found["policy"], nested(3).canonical())
+    assert tool.sentence(found["policy"]) == f"2 of (1 of (tang {ONE}, tang {TWO}), 1 of (tang {TWO}), tpm2)"
+    secrets = json.dumps(found)
+    assert '"p"' not in secrets and "jwk_priv" not in secrets and '"d"' not in secrets
+
+
+def test_nested_policy_arguments() -> None:
+    pin, config = nested(pcr_ids=[7]).arguments()
+    one, two = {"url": ONE, "thp": "a"}, {"url": TWO, "thp": "b"}
+    inner = [{"t": 1, "pins": {"tang": [two]}}, {"t": 1, "pins": {"tang": [two, one]}}]
+    assert (pin, json.loads(config)) == ("sss", {"t": 2, "pins": {"tpm2": [{"pcr_ids": "7"}], "sss": inner}})
+    assert set(nested().sources) == {ONE, TWO, "tpm2"} and nested().faults() == []
+
+
+def test_tpm() -> None:
+    wanted = Policy.of({"threshold": 1, "tpm2": {}})
+    assert wanted.pin == "tpm2"
+
+    def missing(argv: Sequence[str], **options: Any) -> Completed:
+        raise NotYet(f"{argv[0]} is not installed")
+
+    tool = clevis.Clevis(missing, 5)
+    servers = tool.look(wanted.sources)
+    assert tool.silent(wanted, servers) == ["the TPM (clevis-tpm2 is not installed)"]
+    assert tool.obstacles(wanted, servers) == [], "what the run may still install is no refusal"
+
+
+def test_a_node_without_a_tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TPM2TOOLS_TCTI", raising=False)
+    wanted = Policy.of({"threshold": 1, "tpm2": {}})
+    tool = clevis.Clevis(Answers(rc=2), 5, root=tmp_path)
+    assert "this node has no TPM 2.0" in tool.obstacles(wanted, tool.look(wanted.sources))[0]
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/tpmrm0").touch()
+    servers = tool.look(wanted.sources)
+    assert tool.obstacles(wanted, servers) == tool.silent(wanted, servers) == []
 
 
 def test_damaged_token_is_named() -> None:
@@ -92,14 +171,32 @@ def test_policy_arguments() -> None:
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        (policy((ONE, "t"), threshold=2, pin="sss"), "threshold 2 does not fit 1 pins"),
-        (policy((ONE, "t"), threshold=0), "threshold 0 does not fit"),
+        (policy((ONE, "t"), (TWO, "t"), threshold=3), "threshold 3 exceeds 2 pins"),
+        (policy((ONE, "t"), threshold=2, pin="sss"), "threshold 2 exceeds 1 pin"),
+        (policy((ONE, "t"), threshold=0), "threshold 0 lets anybody unlock"),
         (policy((ONE, "t"), (TWO, "t"), pin="tang"), "takes one server"),
         (policy((ONE, "t"), (ONE + "/", "t")), "is named twice"),
         (policy(), "names no tang server"),
+        (nested(4), "threshold 4 exceeds 3 pins"),
+        (nested(pcr_ids=[24]), "PCR 24 does not exist"),
+        (nested(pcr_bank="sha256"), "pcr_bank means nothing without pcr_ids"),
+        (Policy.of({"threshold": 1, "tang": [], "sss": [{"threshold": 2, "tpm2": {}}]}), "threshold 2 exceeds 1 pin"),
+        (Policy.of({"threshold": 1, "tang": [], "sss": [{"threshold": 1}]}), "names no tang server"),
+        (Policy.of({"threshold": 1, "pin": "tpm2", "tang": [{"url": ONE}]}), "pin tpm2 needs tpm2"),
+        (Policy.of({"threshold": 1, "pin": "tang", "tpm2": {}}), "pin tang needs a server"),
+        (
+            Policy.of(
+                {
+                    "threshold": 1,
+                    "tang": [{"url": ONE, "thp": "a"}],
+                    "sss": [{"threshold": 1, "tang": [{"url": ONE, "thp": "b"}]}],
+                }
+            ),
+            "is pinned to two keys",
+        ),
     ],
 )
-def test_faults(wanted: clevis.Policy, says: str) -> None:
+def test_faults(wanted: Policy, says: str) -> None:
     faults = clevis.Clevis(Answers(), 5).faults(wanted)
     assert any(says in fault for fault in faults), faults
 
@@ -161,6 +258,13 @@ def test_bind_complaints(release: str, recorded: str, says: str) -> None:
     stderr = (RECORDED / "clevis" / release / f"{recorded}.txt").read_text()
     with pytest.raises(ClusterError, match=f"/dev/x was not bound: .*{says}"):
         clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, policy((ONE, "t")), "p")
+
+
+@pytest.mark.parametrize(("recorded", "says"), [("bind_no_bank", "no such PCR bank"), ("bind_no_tpm", "has no TPM")])
+def test_bind_complaints_about_the_tpm(recorded: str, says: str) -> None:
+    stderr = (RECORDED / "clevis/bookworm" / f"{recorded}.txt").read_text()
+    with pytest.raises(ClusterError, match=f"/dev/x was not bound: .*{says}"):
+        clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, nested(), "p")
 
 
 def test_bind_without_a_valid_key() -> None:

@@ -56,6 +56,9 @@ class Binder:
     def canonical(self, policy: str) -> dict[str, Any]:
         return {"tang": {"url": policy}}
 
+    def agree(self, found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+        return found == wanted
+
     def sentence(self, canonical: dict[str, Any]) -> str:
         return str(canonical["tang"]["url"])
 

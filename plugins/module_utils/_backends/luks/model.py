@@ -27,7 +27,7 @@ class Binder(Protocol[PolicyIn]):
         ...
 
     def urls(self, policy: PolicyIn) -> Collection[str]:
-        """Return the servers of a policy."""
+        """Return all that a policy asks: servers, and the TPM."""
         ...
 
     def look(self, urls: Collection[str]) -> Servers:
@@ -36,6 +36,10 @@ class Binder(Protocol[PolicyIn]):
 
     def canonical(self, policy: PolicyIn) -> Json:
         """Return a policy in comparable form."""
+        ...
+
+    def agree(self, found: Json, wanted: Json) -> bool:
+        """Tell whether a binding's policy is the wanted one."""
         ...
 
     def sentence(self, canonical: Json) -> str:

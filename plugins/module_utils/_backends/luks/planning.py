@@ -157,7 +157,7 @@ class DiskPlan(Generic[Policy]):
         """Return the binding that may stay, or why there is none."""
         live, servers = self.disk.live, self.state.servers
         wanted = self.binder.canonical(policy)
-        same = [binding for binding in live if binding.policy == wanted]
+        same = [binding for binding in live if self.binder.agree(binding.policy, wanted)]
         silent = self.binder.silent(policy, servers)
         if silent:
             rest = "; the present binding stays as it is" if same else "; it cannot be bound before they do"

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""clevis: judge bindings, make and prove new ones."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import tokens
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import TPM, Policy
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.tokens import Json
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._run import Completed, Run
+
+# The thumbprints that each server advertises; None for a server that does not answer. For the TPM: nothing where the
+# node has none, None before clevis' part for it is installed.
+Servers = Mapping[str, Optional[frozenset[str]]]
+
+NO_TPM = "this node has no TPM 2.0 (no /dev/tpmrm0); enable it in the firmware, or leave tpm2 out of the policy"
+CLEVIS_SECONDS = 300.0
+CURLRC = "connect-timeout = {seconds}\nmax-time = {seconds}\n"
+
+
+class Clevis:
+    """What a LUKS device needs to know of clevis; ``timeout`` is how long one server may take, in seconds."""
+
+    def __init__(self, run: Run, timeout: int, rotation: str = "rebind", root: Path = Path("/")) -> None:
+        self._run = run
+        self._root = root
+        self._timeout = timeout
+        self._rotation = rotation
+
+    def parse(self, token: Json) -> Json:
+        """Return ``policy`` (canonical) and ``tang_keys`` of a token.
+
+        :raises ClusterError: the token is damaged.
+        """
+        return tokens.parse(token)
+
+    def urls(self, policy: Policy) -> Collection[str]:
+        """Return all that a policy asks, servers and TPM."""
+        return policy.sources
+
+    def look(self, urls: Collection[str]) -> Servers:
+        """Ask each server once for its advertisement, and look for the TPM where a policy asks it."""
+        return {url: self._tpm() if url == TPM else self._advertised(url) for url in sorted(set(urls))}
+
+    def _advertised(self, url: str) -> Optional[frozenset[str]]:
+        limit = str(self._timeout)
+        try:
+            answer = self._run(["curl", "-sfg", "--max-time", limit, f"{url}/adv"], ok=None, timeout=self._timeout + 30)
+            return tokens.advertised(answer.stdout) if answer.rc == 0 else None
+        except (CommandFailed, NotYet, KeyError, TypeError, ValueError):
+            return None
+
+    def _tpm(self) -> Optional[frozenset[str]]:
+        try:
+            self._run(["clevis-encrypt-tpm2", "--summary"], ok=None)
+        except NotYet:
+            return None
+        there = os.environ.get("TPM2TOOLS_TCTI") or list((self._root / "dev").glob("tpmrm*"))
+        return frozenset({TPM}) if there else frozenset()
+
+    def canonical(self, policy: Policy) -> Json:
+        """Return the policy as it would be read back from a token."""
+        return policy.canonical()
+
+    def agree(self, found: Json, wanted: Json) -> bool:
+        """Tell whether a binding has the wanted policy."""
+        return tokens.agree(found, wanted)
+
+    def sentence(self, canonical: Json) -> str:
+        """Return a canonical policy in words."""
+        return tokens.sentence(canonical)
+
+    def faults(self, policy: Policy) -> list[str]:
+        """Return what is wrong with a policy whatever the servers say."""
+        return policy.faults()
+
+    def obstacles(self, policy: Policy, servers: Servers) -> list[str]:
+        """Return why a new binding must not be made with what the servers advertise."""
+        found = []
+        if policy.asks_tpm and servers.get(TPM) == frozenset():
+            found.append(NO_TPM)
+        for url, thp in policy.servers:
+            known = servers.get(url)
+            if known is None:
+                continue
+            if not thp:
+                found.append(f"no thumbprint is pinned for {url}; set thp to what tang-show-keys prints on that server")
+            elif thp not in known:
+                found.append(
+                    f"server {url} does not advertise the key {thp}; compare with tang-show-keys on that server"
+                )
+        return found
+
+    def silent(self, policy: Policy, servers: Servers) -> list[str]:
+        """Return what of the policy does not answer."""
+        silent = [source for source in policy.sources if servers.get(source) is None]
+        return ["the TPM (clevis-tpm2 is not installed)" if source == TPM else source for source in silent]
+
+    def outdated(self, binding: Json, policy: Policy, servers: Servers) -> str:
+        """Return why a binding with the right policy needs new keys; an empty text when it does not."""
+        pins = dict(policy.servers)
+        for key in binding["tang_keys"]:
+            now = servers.get(key["url"])
+            if now is None:
+                continue
+            thp = pins.get(key["url"], "")
+            if thp in now and thp not in key["known"]:
+                return f"{key['url']} is pinned to another key now"
+            if key["kid"] not in now:
+                return f"the key of {key['url']} was rotated"
+        return ""
+
+    def rebinds(self) -> bool:
+        """Tell whether an outdated binding is to be replaced."""
+        return self._rotation == "rebind"
+
+    def reports(self) -> bool:
+        """Tell whether an outdated binding deserves a warning."""
+        return self._rotation == "report"
+
+    def bind(self, device: str, slot: int, policy: Policy, passphrase: Optional[str]) -> None:
+        """Add a binding in a free keyslot. clevis itself puts the header back when it fails half-way.
+
+        :raises ClusterError: the binding was not made.
+        """
+        argv = ["clevis", "luks", "bind", "-f", "-k", "-", "-s", str(slot), "-d", device, *policy.arguments()]
+        done = self._call(argv, passphrase or "")
+        if done.rc:
+            raise ClusterError(f"{device} was not bound: {_reason(done.stderr)}")
+
+    def proves(self, device: str, slot: int) -> bool:
+        """Tell whether the binding in ``slot`` yields a passphrase that the device accepts."""
+        return self._call(["clevis", "luks", "pass", "-d", device, "-s", str(slot)], None).rc == 0
+
+    def unlock(self, device: str, name: str) -> bool:
+        """Open the device through its bindings; tell whether that worked."""
+        return self._call(["clevis", "luks", "unlock", "-d", device, "-n", name], None).rc == 0
+
+    def _call(self, argv: list[str], stdin: Optional[str]) -> Completed:
+        with self._patience() as env:
+            return self._run(argv, stdin=stdin, ok=None, timeout=CLEVIS_SECONDS, env=env)
+
+    @contextmanager
+    def _patience(self) -> Iterator[dict[str, str]]:
+        # clevis calls curl without a limit; curl reads one from here.
+        with tempfile.TemporaryDirectory(prefix="personal-cluster-") as home:
+            Path(home, ".curlrc").write_text(CURLRC.format(seconds=self._timeout))
+            yield {"CURL_HOME": home}
+
+
+def _reason(stderr: str) -> str:
+    """Return the one sentence of clevis' complaints that an operator can act on."""
+    if "did not sign the advertisement" in stderr:
+        return "the server did not sign with the pinned thp; compare with tang-show-keys on that server"
+    if "A TPM2 device with" in stderr:
+        return NO_TPM
+    if "Unable to validate combination of PCR bank" in stderr:
+        return "the TPM has no such PCR bank; choose one that it has with pcr_bank: tpm2_getcap pcrs"
+    if "Unable to fetch advertisement" in stderr:
+        return "a tang server did not answer: " + stderr.strip()[-300:]
+    if "No key available" in stderr or not stderr.strip():
+        return "no valid passphrase and no binding decrypts; pass the recovery passphrase"
+    return stderr.strip()[-1000:]
