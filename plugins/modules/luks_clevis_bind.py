@@ -10,7 +10,7 @@ module: luks_clevis_bind
 short_description: Encrypt data disks with LUKS2 and bind them to tang servers
 version_added: 0.1.0
 description:
-  - Declares all encrypted data disks of a node. A blank disk is formatted as LUKS2 with the recovery passphrase in
+  - Declares all encrypted data disks of a node. A blank disk is formatted as LUKS2 with the passphrase in
     its first keyslot; every disk gets exactly one clevis binding with the declared policy, a backup of its header,
     and its mapper.
   - Only a blank disk is ever formatted, one without any signature, partition, holder or mount. Everything else is
@@ -135,6 +135,21 @@ options:
               - Fixed number of iterations instead of a benchmark. For passphrases that are random, and for test
                 clusters.
             type: int
+      passphrase:
+        description: As O(passphrase), for this disk alone.
+        type: str
+      keyfile:
+        description: As O(keyfile), for this disk alone.
+        type: path
+      recovery_key:
+        description: As O(recovery_key), for this disk alone.
+        type: str
+      remove_passphrase:
+        description: As O(remove_passphrase), for this disk alone.
+        type: bool
+      allow_no_recovery:
+        description: As O(allow_no_recovery), for this disk alone.
+        type: bool
   policy:
     description: The one binding that every disk shall have. Bindings are left alone when it is not given.
     type: dict
@@ -145,9 +160,32 @@ options:
     suboptions: *format
   passphrase:
     description:
-      - The recovery passphrase, one line. It formats blank disks, authorises new bindings, and opens. Without it, an
-        existing binding that decrypts does the two latter.
+      - The passphrase of the first keyslot, one line. It formats blank disks, authorises new bindings, and opens.
+        Without it, an existing binding that decrypts does the two latter.
     type: str
+  keyfile:
+    description:
+      - A file on the node that is used instead of O(passphrase), as it is; it may be binary. It is needed to format,
+        and may be removed from the node afterwards.
+    type: path
+  recovery_key:
+    description:
+      - A passphrase of its own, one line, in a keyslot of its own. It is added when it opens no keyslot yet, and tried.
+      - With it or O(remove_passphrase) every run tries keys, and each attempt takes as long as an unlock.
+    type: str
+  remove_passphrase:
+    description:
+      - Remove O(passphrase), or the key of O(keyfile), once a binding and O(recovery_key) are proven to open the disk.
+      - Refused without O(recovery_key), since no other keyslot is known to open then, unless O(allow_no_recovery) is
+        set.
+    type: bool
+    default: false
+  allow_no_recovery:
+    description:
+      - Let O(remove_passphrase) leave a disk that nothing is known to open but its binding. Its data is lost with the
+        keys of the servers.
+    type: bool
+    default: false
   header_backup_dir:
     description:
       - Directory of the header backups, on another disk. Each file C(NAME-UUID.img), mode 0400, is always the present
@@ -193,6 +231,18 @@ EXAMPLES = r"""
         - {url: "http://10.10.0.10:7500", thp: V70S1sqvOiK_uBbsrXoI8dFxwhZWvNvayDSKc-xRNz4}
         - {url: "http://10.10.0.12:7500", thp: 3ZyxKzoBdTrQhcCwhm8Cf1Vq9uAPyBOSvtTA3SE6mUw}
         - {url: "http://10.10.0.13:7500", thp: LKiPJnDaxt1F_hKq0GCUzpgGJ5D4QtlR_zFBS_gYz6M}
+
+- name: Leave nothing but the binding and a recovery key that is kept elsewhere
+  personal.cluster.luks_clevis_bind:
+    devices:
+      - device: /dev/disk/by-id/nvme-WD_BLACK_SN770_1TB_22373Z
+        name: luks-gv0
+    keyfile: /run/bootstrap.key
+    recovery_key: "{{ cluster_recovery_passphrase }}"
+    remove_passphrase: true
+    policy:
+      tang:
+        - {url: "http://10.10.0.10:7500", thp: V70S1sqvOiK_uBbsrXoI8dFxwhZWvNvayDSKc-xRNz4}
 
 - name: Unlock with the TPM and any of two servers
   personal.cluster.luks_clevis_bind:
@@ -253,6 +303,10 @@ devices:
       description: Policy of the binding before the run.
       type: dict
       returned: always
+    recovery_keyslot:
+      description: Keyslot that O(recovery_key) opens.
+      type: int
+      returned: always
     tang_keys:
       description: Server, key and whether the key is still advertised, for every server of the binding.
       type: list
@@ -286,7 +340,7 @@ from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.binder import Clevis
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.devices import LuksDevices
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import Wish
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import Key, Wish
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
@@ -321,17 +375,26 @@ SHARED_OPTIONS: dict[str, Any] = {
     "policy": {"type": "dict", "options": POLICY_OPTIONS},
     "format": {"type": "dict", "options": FORMAT_OPTIONS},
 }
+SECRET_OPTIONS: dict[str, Any] = {
+    "passphrase": {"type": "str", "no_log": True},
+    "keyfile": {"type": "path", "no_log": False},
+    "recovery_key": {"type": "str", "no_log": True},
+}
 DEVICE_OPTIONS: dict[str, Any] = {
     "device": {"type": "path", "required": True},
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "opened", "closed"], "default": "opened"},
     **SHARED_OPTIONS,
+    **SECRET_OPTIONS,
+    "remove_passphrase": {"type": "bool", "no_log": False},
+    "allow_no_recovery": {"type": "bool"},
 }
 
 
 def wish(item: Mapping[str, Any], params: Mapping[str, Any]) -> Wish[Policy]:
     """Return one declared device, completed by what is declared for all of them."""
     policy: Optional[dict[str, Any]] = item["policy"] or params["policy"]
+    own = item if item["passphrase"] or item["keyfile"] else params
     options = item["format"] or params["format"] or {"sector_size": 512}
     return Wish(
         device=item["device"],
@@ -339,7 +402,12 @@ def wish(item: Mapping[str, Any], params: Mapping[str, Any]) -> Wish[Policy]:
         state=item["state"],
         policy=Policy.of(policy) if policy else None,
         format={name.replace("_", "-"): value for name, value in options.items()},
-        passphrase=params["passphrase"] or "",
+        key=Key(own["passphrase"] or "", own["keyfile"] or ""),
+        recovery=Key(item["recovery_key"] or params["recovery_key"] or ""),
+        **{
+            name: params[name] if item[name] is None else item[name]
+            for name in ("remove_passphrase", "allow_no_recovery")
+        },
     )
 
 
@@ -347,9 +415,16 @@ def main() -> None:
     """Run the module."""
     module = _engine.SecretModule(
         argument_spec={
-            "devices": {"type": "list", "elements": "dict", "required": True, "options": DEVICE_OPTIONS},
+            "devices": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": DEVICE_OPTIONS,
+            },
             **SHARED_OPTIONS,
-            "passphrase": {"type": "str", "no_log": True},
+            **SECRET_OPTIONS,
+            "remove_passphrase": {"type": "bool", "default": False, "no_log": False},
+            "allow_no_recovery": {"type": "bool", "default": False},
             "header_backup_dir": {"type": "path", "default": "/var/backups/personal-cluster/luks-headers"},
             "rotation": {"type": "str", "choices": ["rebind", "report", "ignore"], "default": "rebind"},
             "tang_timeout": {"type": "int", "default": 10},
@@ -357,11 +432,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    secrets = [params["passphrase"]] if params["passphrase"] else []
+    wishes = [wish(item, params) for item in params["devices"]]
+    secrets = [key.text for wanted in wishes for key in wanted.keys if key.text]
     run = Runner(secrets)
     binder = Clevis(run, params["tang_timeout"], params["rotation"])
     reader = Reader(run, binder.parse, params["header_backup_dir"])
-    resource = LuksDevices([wish(item, params) for item in params["devices"]], binder, run, reader)
+    resource = LuksDevices(wishes, binder, run, reader)
     _engine.run(module, resource, secrets, alone=True)
 
 

@@ -20,6 +20,7 @@ TOOLS = ("cryptsetup", "clevis", "socat", "tang-show-keys", "jose", "clevis-encr
 needs(*TOOLS)
 
 PASSPHRASE = "correct horse battery staple"
+RECOVERY = "a recovery key that is kept elsewhere"
 CHEAP = {"sector_size": 512, "pbkdf": "pbkdf2", "pbkdf_force_iterations": 1000}
 
 
@@ -152,7 +153,7 @@ def converge(wanted: dict[str, Any]) -> dict[str, Any]:
     assert foreseen["changed"] == done["changed"]
     again = run_module("luks_clevis_bind", wanted)
     assert again["actions"] == [] and again["changed"] is False and "diff" not in again
-    assert PASSPHRASE not in json.dumps([foreseen, done, again])
+    assert not any(secret in json.dumps([foreseen, done, again]) for secret in (PASSPHRASE, RECOVERY))
     return done
 
 
@@ -192,7 +193,7 @@ def test_info_tells_what_the_run_told(tangs: list[Tang], disks: list[Path]) -> N
     done = converge(wanted)["devices"][str(disks[0])]
     backup = done["header_backup"]
     assert backup["sha256"] == digest(Path(backup["path"]))
-    assert done.pop("policy_before") is None
+    assert done.pop("policy_before") is None and done.pop("recovery_keyslot") is None
     asked = {"devices": [str(disks[0]), str(disks[1])], "header_backup_dir": wanted["header_backup_dir"]}
     before = digest(disks[0])
     found = run_module("luks_clevis_info", asked)
@@ -223,6 +224,45 @@ def test_policy_changes_and_rotation_rebind(tangs: list[Tang], disks: list[Path]
     done = converge(params([disk], [tangs[1].entry()], passphrase=None))
     assert done["devices"][str(disk)]["policy"] == {"tang": {"url": tangs[1].url}}
     assert len(list((disk.parent / "headers").iterdir())) == 1
+
+
+def opens(disk: Path, slot: int, key: bytes) -> bool:
+    argv = ["cryptsetup", "open", "--test-passphrase", "--key-slot", str(slot), "--key-file", "-", str(disk)]
+    return subprocess.run(argv, input=key, capture_output=True, check=False).returncode == 0
+
+
+def test_keyfile_recovery_key_and_no_passphrase(tangs: list[Tang], disks: list[Path], tmp_path: Path) -> None:
+    disk, keyfile = disks[0], tmp_path / "bootstrap.key"
+    secret = bytes(range(256))
+    keyfile.write_bytes(secret)
+    wanted = params([disk], [tangs[0].entry()], passphrase=None, keyfile=str(keyfile), recovery_key=RECOVERY)
+    done = converge(wanted)
+    found = done["devices"][str(disk)]
+    assert found["keyslots"] == [0, 1, 2] and found["recovery_keyslot"] == 2
+    assert opens(disk, 0, secret) and opens(disk, 2, RECOVERY.encode())
+    done = converge({**wanted, "remove_passphrase": True})
+    assert done["actions"][0] == f"remove the key of {keyfile} of {disk} from keyslot 0"
+    assert done["devices"][str(disk)]["keyslots"] == [1, 2] and unlocks(disk, 1)
+    assert metadata(Path(done["devices"][str(disk)]["header_backup"]["path"])) == metadata(disk)
+    # What is left authorises: the recovery key while the binding's server is gone, the keyfile may be gone too.
+    keyfile.unlink()
+    tangs[0].stop()
+    done = converge({**wanted, "remove_passphrase": True, "policy": {"tang": [tangs[1].entry()]}})
+    assert done["devices"][str(disk)]["keyslots"] == [0, 2] and unlocks(disk, 0)
+    # The binding alone authorises another recovery key.
+    done = converge(params([disk], [tangs[1].entry()], passphrase=None, recovery_key="another"))
+    assert opens(disk, done["devices"][str(disk)]["recovery_keyslot"], b"another")
+
+
+def test_bootstrap_passphrase_is_replaced_in_one_run(tangs: list[Tang], disks: list[Path]) -> None:
+    disk = disks[0]
+    wanted = params([disk], [tangs[0].entry()], remove_passphrase=True)
+    before = digest(disk)
+    failed = run_module("luks_clevis_bind", wanted)
+    assert failed["failed"] and f"{disk} keeps its passphrase: refusing to remove" in failed["msg"]
+    assert digest(disk) == before
+    done = converge({**wanted, "recovery_key": RECOVERY})
+    assert done["devices"][str(disk)]["keyslots"] == [1, 2] and opens(disk, 2, RECOVERY.encode())
 
 
 def test_tpm_alone_and_with_servers(tangs: list[Tang], disks: list[Path], tpm: None) -> None:

@@ -238,12 +238,18 @@ def test_look_asks_each_server_once_and_survives_nonsense() -> None:
 
 def test_bind_keeps_the_passphrase_off_the_command_line_and_curl_on_a_leash() -> None:
     answers = Answers()
-    clevis.Clevis(answers, 9).bind("/dev/x", 3, policy((ONE, "t")), "secret words")
+    clevis.Clevis(answers, 9).bind("/dev/x", 3, policy((ONE, "t")), "secret words", "")
     (call,) = answers.calls
     assert call["stdin"] == "secret words" and "secret words" not in " ".join(call["argv"])
     assert call["argv"][:9] == ["clevis", "luks", "bind", "-f", "-k", "-", "-s", "3", "-d"]
     assert "-y" not in call["argv"]
     assert "max-time = 9" in call["curlrc"]
+
+
+def test_bind_takes_a_file_as_it_is() -> None:
+    answers = Answers()
+    clevis.Clevis(answers, 9).bind("/dev/x", 3, policy((ONE, "t")), "", "/run/key")
+    assert answers.calls[0]["argv"][3:6] == ["-f", "-k", "/run/key"]
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -257,20 +263,20 @@ def test_bind_keeps_the_passphrase_off_the_command_line_and_curl_on_a_leash() ->
 def test_bind_complaints(release: str, recorded: str, says: str) -> None:
     stderr = (RECORDED / "clevis" / release / f"{recorded}.txt").read_text()
     with pytest.raises(ClusterError, match=f"/dev/x was not bound: .*{says}"):
-        clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, policy((ONE, "t")), "p")
+        clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, policy((ONE, "t")), "p", "")
 
 
 @pytest.mark.parametrize(("recorded", "says"), [("bind_no_bank", "no such PCR bank"), ("bind_no_tpm", "has no TPM")])
 def test_bind_complaints_about_the_tpm(recorded: str, says: str) -> None:
     stderr = (RECORDED / "clevis/bookworm" / f"{recorded}.txt").read_text()
     with pytest.raises(ClusterError, match=f"/dev/x was not bound: .*{says}"):
-        clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, nested(), "p")
+        clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, nested(), "p", "")
 
 
 def test_bind_without_a_valid_key() -> None:
     with pytest.raises(ClusterError, match="no valid passphrase and no binding decrypts"):
         stderr = "No key available with this passphrase.\nError adding new binding to /dev/x\n"
-        clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, policy((ONE, "t")), None)
+        clevis.Clevis(Answers(stderr=stderr, rc=1), 5).bind("/dev/x", 1, policy((ONE, "t")), "", "")
 
 
 def test_sentences() -> None:

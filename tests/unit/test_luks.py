@@ -40,6 +40,7 @@ class Binder:
         self.stale = stale
         self.rotation = rotation
         self.obstacle = obstacle
+        self.authority = ""
         self.calls: list[str] = []
 
     def parse(self, token: dict[str, Any]) -> dict[str, Any]:
@@ -80,8 +81,13 @@ class Binder:
     def reports(self) -> bool:
         return self.rotation == "report"
 
-    def bind(self, device: str, slot: int, policy: str, passphrase: str | None) -> None:
+    def bind(self, device: str, slot: int, policy: str, passphrase: str, keyfile: str) -> None:
         self.calls.append(f"bind {slot}")
+        self.authority = passphrase or keyfile or "a binding"
+
+    def secret(self, device: str, slot: int) -> str:
+        self.calls.append(f"secret {slot}")
+        return "what the binding yields"
 
     def proves(self, device: str, slot: int) -> bool:
         self.calls.append(f"prove {slot}")
@@ -99,6 +105,8 @@ class Recording:
         self.dump = dump
         self.wipefs = wipefs
         self.rc = rc
+        self.keys: dict[str, str] = {}
+        self.stdin: str | None = None
         self.calls: list[list[str]] = []
 
     def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
@@ -109,6 +117,12 @@ class Recording:
             if not self.dump:
                 raise NotYet("cryptsetup is not installed")
             return Completed(0, self.dump, "")
+        if "--test-passphrase" in argv:
+            slot = argv[argv.index("--key-slot") + 1] if "--key-slot" in argv else ""
+            secret = options["stdin"] or argv[argv.index("--key-file") + 1]
+            keys = [self.keys.get(slot)] if slot else self.keys.values()
+            return Completed(0 if secret in keys else luks.NO_KEY, "", "")
+        self.stdin = options.get("stdin")
         if argv[1] == "luksHeaderBackup":
             Path(argv[3]).write_bytes(Path(argv[4]).read_bytes())
         return Completed(self.rc, "", "")
@@ -127,7 +141,7 @@ def resource(
     root: Path = Path("/nonexistent"),
 ) -> luks_devices.LuksDevices[str]:
     binder, run = binder or Binder(), run or Recording()
-    wishes = tuple(replace(wish, passphrase=passphrase or "") for wish in wishes or (wish(),))
+    wishes = tuple(replace(wish, key=wish.key or luks.Key(passphrase or "")) for wish in wishes or (wish(),))
     reader = reading.Reader(run, binder.parse, backup, Kernel(root))
     return luks_devices.LuksDevices(wishes, binder, run, reader)
 
@@ -207,6 +221,54 @@ def test_without_a_policy_bindings_are_left_alone() -> None:
     old = replace(DONE, bindings=(luks.Binding(0, 1, OTHER),))
     plan = resource(wish(policy=None)).plan(luks.State({"/dev/a": old}))
     assert plan.steps == [] and plan.predicted.disks["/dev/a"].bindings == old.bindings
+
+
+RECOVER = "add the recovery key of /dev/a in keyslot {}, and prove that it opens"
+FORGET = "remove the passphrase of /dev/a from keyslot 0"
+
+
+def keyed(**more: Any) -> luks.Wish[str]:
+    return replace(wish(), key=luks.Key("pp"), recovery=luks.Key("rk"), remove_passphrase=True, **more)
+
+
+def planned(disk: luks.Disk, wanted: luks.Wish[str]) -> list[str]:
+    devices = resource(wanted)
+    plan = devices.plan(luks.State({"/dev/a": disk}, UP))
+    assert plan.refusals == []
+    left = devices.plan(plan.predicted)
+    assert left.steps == [] and left.refusals == [], "the predicted state is not the desired one"
+    return [step.sentence for step in plan.steps]
+
+
+def test_the_passphrase_goes_after_binding_and_recovery_key() -> None:
+    formats = "format /dev/a (1.0 GiB, blank) as LUKS2"
+    steps = [formats, BIND, FIRST, RECOVER.format(2), FORGET, SAVE, OPEN]
+    assert planned(luks.Disk("blank", GIB), keyed()) == steps
+    killed = replace(DONE, keyslots=(0, 1, 2), key_slots=(0,), recovery_slots=(2,))
+    assert planned(killed, keyed()) == [FORGET, SAVE]
+    assert planned(replace(DONE, key_slots=(0,)), keyed()) == [RECOVER.format(2), FORGET, SAVE]
+    assert planned(replace(DONE, keyslots=(1, 2), recovery_slots=(2,)), keyed()) == []
+    other = keyed()
+    assert planned(replace(DONE, key_slots=(0,)), replace(other, recovery=luks.Key(), allow_no_recovery=True)) == [
+        FORGET,
+        SAVE,
+    ]
+    assert planned(DONE, replace(other, remove_passphrase=False)) == [RECOVER.format(2), SAVE]
+
+
+def test_the_last_passphrase_stays() -> None:
+    alone = replace(keyed(), recovery=luks.Key())
+    assert "/dev/a keeps its passphrase: refusing to remove the last" in refusals(replace(DONE, key_slots=(0,)), alone)
+    # A keyslot that nobody has a key for is no recovery.
+    assert "refusing" in refusals(replace(DONE, keyslots=(0, 1, 5), key_slots=(0,)), alone)
+    unbound = replace(DONE, bindings=(), tokens=(), keyslots=(0,), key_slots=(0,))
+    assert "no binding would unlock it; declare a policy" in refusals(unbound, replace(keyed(), policy=None))
+    assert "recovery_key is the passphrase itself" in refusals(DONE, replace(keyed(), recovery=luks.Key("pp")))
+    assert "are both given" in refusals(DONE, replace(keyed(), key=luks.Key("pp", "/k")))
+    assert "the recovery_key is not one line" in refusals(DONE, replace(keyed(), recovery=luks.Key("a\nb")))
+    assert "longer than 512 bytes" in refusals(DONE, replace(keyed(), recovery=luks.Key("ä" * 300)))
+    full = replace(DONE, keyslots=tuple(range(32)))
+    assert "gets no recovery key: all 32 keyslots" in refusals(full, keyed())
 
 
 def test_mapper_states() -> None:
@@ -341,6 +403,7 @@ def test_view_tells_all_but_secrets() -> None:
         "token_id": 3,
         "policy": WANTED,
         "policy_before": None,
+        "recovery_keyslot": None,
         "tang_keys": [{"url": "http://t1", "kid": "old", "advertised": False}],
         "rotated_keys": ["old"],
         "orphan_tokens": [4],
@@ -444,6 +507,91 @@ def apply(disk: luks.Disk, path: Path, binder: Binder, run: Recording, servers: 
 
 def changes(run: Recording) -> list[str]:
     return [" ".join(argv[1:3]) for argv in run.calls if argv[0] == "cryptsetup" and argv[1] != "luksDump"]
+
+
+def tried(tmp_path: Path, wanted: luks.Wish[str], keys: dict[str, str]) -> tuple[luks.Disk, Recording]:
+    run = Recording(dump("trixie", "tang"))
+    run.keys = keys
+    wanted = replace(wanted, device=str(head(tmp_path, "trixie")))
+    return resource(wanted, run=run).read().disks[wanted.device], run
+
+
+def test_keys_are_tried_only_where_it_matters(tmp_path: Path) -> None:
+    _, run = tried(tmp_path, wish(), {"0": "pp"})
+    assert len(run.calls) == 1
+    disk, run = tried(tmp_path, keyed(), {"0": "pp", "1": "rk"})
+    assert (disk.key_slots, disk.recovery_slots) == ((0,), ()), "the keyslot of the binding is none of theirs"
+    assert not any("pp" in argv or "rk" in argv for argv in run.calls)
+    disk, _ = tried(tmp_path, keyed(), {"0": "rk"})
+    assert (disk.key_slots, disk.recovery_slots) == ((), (0,))
+    absent = replace(keyed(), key=luks.Key(file=str(tmp_path / "none")))
+    disk, _ = tried(tmp_path, absent, {"0": str(tmp_path / "none")})
+    assert disk.key_slots == ()
+
+
+def test_recovery_key_travels_on_standard_input(tmp_path: Path) -> None:
+    path = head(tmp_path, "trixie")
+    keyfile = tmp_path / "key"
+    keyfile.write_bytes(b"\0\n")
+    for key, valid, stdin in [
+        (luks.Key("pp"), "pp", "pp\nrk"),
+        (luks.Key("wrong"), "pp", "what the binding yields\nrk"),
+        (luks.Key(file=str(keyfile)), str(keyfile), "rk"),
+        (luks.Key(file=str(keyfile)), "", "what the binding yields\nrk"),
+    ]:
+        run = Recording(dump("trixie", "tang"))
+        run.keys = {"0": valid, "2": "rk"}
+        options = {"pbkdf-force-iterations": 1000, "cipher": "aes"}
+        wanted = replace(wish(device=str(path)), key=key, recovery=luks.Key("rk"), format=options)
+        devices = resource(wanted, run=run, backup=str(tmp_path / "backup"))
+        plan = devices.plan(luks.State({str(path): DONE}, UP))
+        plan.steps[0].apply()
+        (argv,) = (argv for argv in run.calls if argv[1] == "luksAddKey")
+        assert run.stdin == stdin and "rk" not in argv and "--pbkdf-force-iterations=1000" in argv
+        assert not any("cipher" in word for word in argv)
+        assert ("--key-file" in argv) == (stdin == "rk")
+
+
+def test_recovery_key_that_fails_its_test_is_removed(tmp_path: Path) -> None:
+    path = head(tmp_path, "trixie")
+    run = Recording(dump("trixie", "tang"))
+    run.keys = {"0": "pp"}
+    wanted = replace(wish(device=str(path)), recovery=luks.Key("rk"))
+    plan = resource(wanted, run=run).plan(luks.State({str(path): DONE}, UP))
+    with pytest.raises(ClusterError, match="the recovery key failed its test"):
+        plan.steps[0].apply()
+    assert [argv[-1] for argv in run.calls if argv[1] == "luksKillSlot"] == ["2"]
+
+
+def test_passphrase_stays_while_the_binding_does_not_unlock(tmp_path: Path) -> None:
+    run = Recording(dump("trixie", "tang"))
+    disk = replace(DONE, keyslots=(0, 1, 2), key_slots=(0,), recovery_slots=(2,))
+    plan = resource(keyed(), run=run, binder=Binder(proves=False)).plan(luks.State({"/dev/a": disk}, UP))
+    with pytest.raises(ClusterError, match="the passphrase was not removed"):
+        plan.steps[0].apply()
+    assert changes(run) == []
+
+
+def test_binding_is_authorised_by_a_key_that_opens(tmp_path: Path) -> None:
+    path = head(tmp_path, "trixie")
+    for keys, authority in [({"0": "rk"}, "rk"), ({"0": "pp"}, "pp"), ({}, "a binding")]:
+        binder, run = Binder(), Recording(dump("trixie", "tang"))
+        run.keys = keys
+        wanted = replace(keyed(), device=str(path))
+        old = replace(DONE, bindings=(luks.Binding(0, 1, OTHER),), recovery_slots=(0,))
+        resource(wanted, run=run, binder=binder).plan(luks.State({str(path): old}, UP)).steps[0].apply()
+        assert binder.authority == authority
+
+
+def test_no_disk_is_formatted_without_its_keyfile(tmp_path: Path) -> None:
+    path = tmp_path / "blank.img"
+    path.write_bytes(bytes(8192))
+    run = Recording()
+    wanted = replace(wish(device=str(path)), key=luks.Key(file=str(tmp_path / "none")))
+    plan = resource(wanted, run=run).plan(luks.State({str(path): luks.Disk("blank", GIB)}, UP))
+    with pytest.raises(ClusterError, match="keyfile .* does not exist"):
+        plan.steps[0].apply()
+    assert changes(run) == []
 
 
 def test_rebind_removes_keyslot_before_token(tmp_path: Path) -> None:

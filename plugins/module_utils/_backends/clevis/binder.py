@@ -125,19 +125,24 @@ class Clevis:
         """Tell whether an outdated binding deserves a warning."""
         return self._rotation == "report"
 
-    def bind(self, device: str, slot: int, policy: Policy, passphrase: Optional[str]) -> None:
+    def bind(self, device: str, slot: int, policy: Policy, passphrase: str, keyfile: str) -> None:
         """Add a binding in a free keyslot. clevis itself puts the header back when it fails half-way.
 
         :raises ClusterError: the binding was not made.
         """
-        argv = ["clevis", "luks", "bind", "-f", "-k", "-", "-s", str(slot), "-d", device, *policy.arguments()]
-        done = self._call(argv, passphrase or "")
+        argv = ["clevis", "luks", "bind", "-f", "-k", keyfile or "-", "-s", str(slot), "-d", device]
+        done = self._call([*argv, *policy.arguments()], passphrase)
         if done.rc:
             raise ClusterError(f"{device} was not bound: {_reason(done.stderr)}")
 
     def proves(self, device: str, slot: int) -> bool:
         """Tell whether the binding in ``slot`` yields a passphrase that the device accepts."""
-        return self._call(["clevis", "luks", "pass", "-d", device, "-s", str(slot)], None).rc == 0
+        return bool(self.secret(device, slot))
+
+    def secret(self, device: str, slot: int) -> str:
+        """Return the passphrase that the binding in ``slot`` yields; an empty text when it is none of the device's."""
+        done = self._call(["clevis", "luks", "pass", "-d", device, "-s", str(slot)], None)
+        return done.stdout if done.rc == 0 else ""
 
     def unlock(self, device: str, name: str) -> bool:
         """Open the device through its bindings; tell whether that worked."""

@@ -13,6 +13,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     NO_KEY,
     Binder,
     Binding,
+    Disk,
+    Key,
     Policy,
     Servers,
     Wish,
@@ -43,21 +45,30 @@ class Changer(Generic[Policy]):
                 "start tang there, or check the network between"
             )
 
+    @staticmethod
+    def _need_keyfile(wish: Wish[Policy]) -> None:
+        if wish.key.file and not os.path.exists(wish.key.file):
+            raise ClusterError(
+                f"{wish.device} was left as it is: keyfile {wish.key.file} does not exist; put it on the node first"
+            )
+
     def format(self, wish: Wish[Policy], servers: Servers) -> None:
         """Format a device that is still blank."""
         self._need_servers(wish, servers)
+        self._need_keyfile(wish)
         # Between planning and now somebody else may have taken the disk.
         taken = self._reader.signatures([wish.device])[wish.device] + self._reader.users(wish.device)
         if taken:
             raise ClusterError(f"{wish.device} is no longer blank: {', '.join(taken)}; nothing was written to it")
         argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--label", wish.name[:LABEL_LENGTH]]
         argv += [f"--{option}={value}" for option, value in wish.format.items() if value is not None]
-        self.tool([*argv, "--key-file", "-", wish.device], wish.passphrase)
+        self.tool([*argv, *wish.key.arguments, wish.device], wish.key.stdin)
 
     def bind(self, wish: Wish[Policy], policy: Policy, slot: int, servers: Servers) -> None:
         """Add a binding that unlocks the device, or leave none behind."""
         self._need_servers(wish, servers)
-        self._binder.bind(wish.device, slot, policy, wish.passphrase or None)
+        key = self._valid(wish)
+        self._binder.bind(wish.device, slot, policy, key.text, key.file)
         if not self._binder.proves(wish.device, slot):
             for binding in self._reader.metadata(wish.device)[2]:
                 if binding.keyslot == slot:
@@ -66,6 +77,45 @@ class Changer(Generic[Policy]):
                 f"{wish.device}: the new binding failed its test and was removed; what was there before was kept"
             )
         self._proven.add((wish.device, slot))
+
+    def _valid(self, wish: Wish[Policy]) -> Key:
+        """Return the first given key that opens the device, or none: an existing binding authorises then."""
+        if wish.keys == [wish.key] and wish.key.text:
+            # clevis tries a passphrase before a binding by itself, but a file instead of one.
+            return wish.key
+        return next((key for key in wish.keys if self._reader.opens(wish.device, key)), Key())
+
+    def add_recovery(self, wish: Wish[Policy], slot: int, disk: Disk) -> None:
+        """Add the recovery key and try it; one that does not open is removed again."""
+        argv = ["cryptsetup", "luksAddKey", "--batch-mode", "--key-slot", str(slot)]
+        pbkdf = {option: value for option, value in wish.format.items() if option.startswith("pbkdf")}
+        argv += [f"--{option}={value}" for option, value in pbkdf.items() if value is not None]
+        if wish.key.file and self._reader.opens(wish.device, wish.key):
+            self.tool([*argv, *wish.key.arguments, wish.device], wish.recovery.text)
+        else:
+            self.tool([*argv, wish.device], f"{self._secret(wish, disk)}\n{wish.recovery.text}")
+        if not self._reader.opens(wish.device, wish.recovery, slot):
+            self._kill(wish.device, slot)
+            raise ClusterError(f"{wish.device}: the recovery key failed its test and was removed; nothing else was")
+
+    def _secret(self, wish: Wish[Policy], disk: Disk) -> str:
+        """Return a passphrase that opens the device: the given one, or what a binding yields."""
+        if wish.key.text and self._reader.opens(wish.device, wish.key):
+            return wish.key.text
+        slots = [binding.keyslot for binding in disk.live if binding.keyslot is not None]
+        found = next(filter(None, (self._binder.secret(wish.device, slot) for slot in slots)), "")
+        if not found:
+            raise ClusterError(f"{wish.device} got no recovery key: no valid passphrase and no binding decrypts")
+        return found
+
+    def remove_key(self, wish: Wish[Policy], slot: int, keeper: Binding) -> None:
+        """Remove the passphrase beside a binding that is proven to unlock."""
+        if keeper.keyslot is None or not self._proves(wish.device, keeper.keyslot):
+            raise ClusterError(
+                f"{wish.device}: the binding in keyslot {keeper.keyslot} does not unlock it, so the {wish.key.name} "
+                "was not removed; see that its servers answer"
+            )
+        self._kill(wish.device, slot)
 
     def prefer(self, device: str, slot: Optional[int]) -> None:
         """Let a keyslot be tried before the others."""
@@ -116,9 +166,12 @@ class Changer(Generic[Policy]):
 
     def open(self, wish: Wish[Policy]) -> None:
         """Open a device with what is given, or through its bindings."""
-        argv = ["cryptsetup", "open", "--type", "luks2", "--key-file", "-", wish.device, wish.name]
-        if wish.passphrase:
-            done = self._run(argv, stdin=wish.passphrase, ok=(0, NO_KEY), timeout=KEY_SECONDS)
+        argv = ["cryptsetup", "open", "--type", "luks2"]
+        for key in wish.keys:
+            if key.file and not os.path.exists(key.file):
+                continue
+            names = [wish.device, wish.name]
+            done = self._run([*argv, *key.arguments, *names], stdin=key.stdin, ok=(0, NO_KEY), timeout=KEY_SECONDS)
             if done.rc == 0:
                 return
         if not self._binder.unlock(wish.device, wish.name):

@@ -10,7 +10,9 @@ from typing import Any, Generic, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.changing import Changer
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
+    PASSPHRASE_LENGTH,
     Binder,
+    Disk,
     Json,
     Policy,
     State,
@@ -46,10 +48,23 @@ class LuksDevices(Generic[Policy]):
 
     def _look(self, dump: bool) -> State:
         disks = self._reader.disks({wish.device: wish.name for wish in self._wishes}, dump=dump)
+        if dump:
+            disks = {wish.device: self._tried(wish, disks[wish.device]) for wish in self._wishes}
         urls = {url for wish in self._wishes for url in self._urls(wish)}
         if self._policies_before is None:
             self._policies_before = {device: shown(disk, {})["policy"] for device, disk in disks.items()}
         return State(disks, self._binder.look(urls), self._reader.mappers())
+
+    def _tried(self, wish: Wish[Policy], disk: Disk) -> Disk:
+        """Try the declared keys where it matters which keyslots they open: each attempt takes as long as an unlock."""
+        if disk.kind != "luks2" or not (wish.recovery or wish.remove_passphrase):
+            return disk
+        recovery = tuple(slot for slot in disk.other_slots if self._reader.opens(wish.device, wish.recovery, slot))
+        if not wish.remove_passphrase:
+            return replace(disk, recovery_slots=recovery)
+        rest = [slot for slot in disk.other_slots if slot not in recovery]
+        keys = tuple(slot for slot in rest if self._reader.opens(wish.device, wish.key, slot))
+        return replace(disk, recovery_slots=recovery, key_slots=keys)
 
     def _urls(self, wish: Wish[Policy]) -> Sequence[str]:
         return sorted(self._binder.urls(wish.policy)) if wish.policy is not None else []
@@ -67,8 +82,19 @@ class LuksDevices(Generic[Policy]):
 
     def _faults(self) -> list[str]:
         found = []
-        if any("\n" in wish.passphrase for wish in self._wishes):
-            found.append("the passphrase is not one line, and clevis reads no further; remove the line break")
+        for name, texts in (
+            ("passphrase", {wish.key.text for wish in self._wishes}),
+            ("recovery_key", {wish.recovery.text for wish in self._wishes}),
+        ):
+            if any("\n" in text for text in texts):
+                found.append(f"the {name} is not one line, and clevis reads no further; remove the line break")
+            if any(len(text.encode()) > PASSPHRASE_LENGTH for text in texts):
+                found.append(f"the {name} is longer than {PASSPHRASE_LENGTH} bytes, and cryptsetup reads no further")
+        for wish in self._wishes:
+            if wish.key.text and wish.key.file:
+                found.append(f"{wish.device}: passphrase and keyfile are both given; leave one out")
+            if wish.recovery and wish.recovery == wish.key:
+                found.append(f"{wish.device}: recovery_key is the passphrase itself; choose another one")
         for what, values in (
             ("device", [os.path.realpath(wish.device) for wish in self._wishes]),
             ("name", [wish.name for wish in self._wishes]),
@@ -84,6 +110,7 @@ class LuksDevices(Generic[Policy]):
                 wish.device: {
                     **shown(state.disks[wish.device], state.servers, self._urls(wish)),
                     "policy_before": before.get(wish.device),
+                    "recovery_keyslot": next(iter(state.disks[wish.device].recovery_slots), None),
                 }
                 for wish in self._wishes
             }

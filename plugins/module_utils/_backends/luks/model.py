@@ -13,6 +13,8 @@ Policy = TypeVar("Policy")
 PolicyIn = TypeVar("PolicyIn", contravariant=True)
 
 LABEL_LENGTH = 47
+# cryptsetup reads no more of a line.
+PASSPHRASE_LENGTH = 512
 KEYSLOTS = 32
 KEY_SECONDS = 600.0
 NO_KEY = 2
@@ -70,8 +72,12 @@ class Binder(Protocol[PolicyIn]):
         """Tell whether outdated bindings are reported."""
         ...
 
-    def bind(self, device: str, slot: int, policy: PolicyIn, passphrase: Optional[str]) -> None:
-        """Add a binding."""
+    def bind(self, device: str, slot: int, policy: PolicyIn, passphrase: str, keyfile: str) -> None:
+        """Add a binding, authorised by a passphrase, a file or an existing binding."""
+        ...
+
+    def secret(self, device: str, slot: int) -> str:
+        """Return what a binding yields, an empty text when it does not decrypt."""
         ...
 
     def proves(self, device: str, slot: int) -> bool:
@@ -84,6 +90,32 @@ class Binder(Protocol[PolicyIn]):
 
 
 @dataclass(frozen=True)
+class Key:
+    """What opens a device beside its bindings: a line of text, or a file on the node."""
+
+    text: str = field(default="", repr=False)
+    file: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.file)
+
+    @property
+    def name(self) -> str:
+        """The key in words."""
+        return f"key of {self.file}" if self.file else "passphrase"
+
+    @property
+    def arguments(self) -> list[str]:
+        """How cryptsetup is told to take it as it is."""
+        return ["--key-file", self.file or "-"]
+
+    @property
+    def stdin(self) -> Optional[str]:
+        """What goes to standard input."""
+        return None if self.file else self.text
+
+
+@dataclass(frozen=True)
 class Wish(Generic[Policy]):
     """One declared device; ``state`` is present, opened or closed."""
 
@@ -92,7 +124,16 @@ class Wish(Generic[Policy]):
     state: str
     policy: Optional[Policy] = None
     format: Mapping[str, Any] = field(default_factory=dict)
-    passphrase: str = field(default="", repr=False)
+    key: Key = field(default_factory=Key)
+    recovery: Key = field(default_factory=Key)
+    remove_passphrase: bool = False
+    allow_no_recovery: bool = False
+
+    @property
+    def keys(self) -> list[Key]:
+        """All given keys, the one that is expected to be valid first."""
+        keys = [self.recovery, self.key] if self.remove_passphrase else [self.key, self.recovery]
+        return [key for key in keys if key]
 
 
 @dataclass(frozen=True)
@@ -115,7 +156,8 @@ class Disk:
     """One device as it is.
 
     ``kind`` is missing, blank, foreign, luks1, luks2, or unread when cryptsetup is not there yet; ``sha256`` is that
-    of the backup of its header, and known only while the backup is the present header.
+    of the backup of its header, and known only while the backup is the present header. ``key_slots`` and
+    ``recovery_slots`` are those that the declared keys open, as far as that was tried.
     """
 
     kind: str
@@ -133,11 +175,19 @@ class Disk:
     sha256: str = ""
     holds_backups: bool = False
     label: str = ""
+    key_slots: tuple[int, ...] = ()
+    recovery_slots: tuple[int, ...] = ()
 
     @property
     def live(self) -> tuple[Binding, ...]:
         """The bindings whose keyslot exists."""
         return tuple(binding for binding in self.bindings if binding.keyslot is not None)
+
+    @property
+    def other_slots(self) -> tuple[int, ...]:
+        """The keyslots that belong to no binding."""
+        bound = {binding.keyslot for binding in self.bindings}
+        return tuple(slot for slot in self.keyslots if slot not in bound)
 
     @property
     def orphans(self) -> tuple[Binding, ...]:

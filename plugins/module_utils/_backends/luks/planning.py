@@ -25,6 +25,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._engine import Pl
 
 # Every label that the role encryption gives begins with it.
 OWN_LABEL = "luks-"
+NO_SLOT = f"all {KEYSLOTS} keyslots are in use; free one: cryptsetup luksKillSlot"
 
 
 class DiskPlan(Generic[Policy]):
@@ -53,6 +54,8 @@ class DiskPlan(Generic[Policy]):
             before = len(self.plan.steps)
             self._format()
             self._bindings()
+            self._recovery()
+            self._remove_passphrase()
             self._backup(before)
             self._mapper()
         return self.disk
@@ -82,7 +85,7 @@ class DiskPlan(Generic[Policy]):
         if disk.label.startswith(OWN_LABEL) and disk.label != wish.name[:LABEL_LENGTH]:
             return [f"is labelled {disk.label}, and {wish.name} is declared; let device and name mean the same disk"]
         found = []
-        if disk.kind == "blank" and not wish.passphrase:
+        if disk.kind == "blank" and not wish.key:
             found.append("is blank, and no passphrase was given to format it with")
         if disk.holds_backups:
             found.append(f"carries {self.reader.backup_dir} itself; keep header backups on another disk")
@@ -106,7 +109,7 @@ class DiskPlan(Generic[Policy]):
         if self.disk.kind == "blank":
             sentence = f"format {self.wish.device} ({self.disk.size / 2**30:.1f} GiB, blank) as LUKS2"
             self._add(sentence, self.changer.format, self.wish, self.state.servers)
-            self.disk = replace(self.disk, kind="luks2", keyslots=(0,))
+            self.disk = replace(self.disk, kind="luks2", keyslots=(0,), key_slots=(0,))
 
     def _backup(self, before: int) -> None:
         changes = len(self.plan.steps) > before
@@ -179,7 +182,7 @@ class DiskPlan(Generic[Policy]):
         device, slot = self.wish.device, self._free_slot()
         obstacles = self.binder.obstacles(policy, self.state.servers)
         if slot is None:
-            obstacles.append(f"all {KEYSLOTS} keyslots are in use; free one: cryptsetup luksKillSlot")
+            obstacles.append(NO_SLOT)
         if slot is None or obstacles:
             self._refuse(*(f"cannot be bound: {obstacle}" for obstacle in obstacles))
             return None
@@ -189,6 +192,35 @@ class DiskPlan(Generic[Policy]):
         self._add(sentence, self.changer.bind, self.wish, policy, slot, self.state.servers)
         token = next(number for number in range(KEYSLOTS + 1) if number not in self.disk.tokens)
         return Binding(token, slot, canonical)
+
+    def _recovery(self) -> None:
+        if not self.wish.recovery or self.disk.recovery_slots:
+            return
+        slot = self._free_slot()
+        if slot is None:
+            self._refuse(f"gets no recovery key: {NO_SLOT}")
+            return
+        sentence = f"add the recovery key of {self.wish.device} in keyslot {slot}, and prove that it opens"
+        self._add(sentence, self.changer.add_recovery, self.wish, slot, self.disk)
+        self.disk = replace(self.disk, keyslots=tuple(sorted((*self.disk.keyslots, slot))), recovery_slots=(slot,))
+
+    def _remove_passphrase(self) -> None:
+        wish, disk = self.wish, self.disk
+        if not wish.remove_passphrase or not disk.key_slots:
+            return
+        if not disk.live:
+            self._refuse(f"keeps its {wish.key.name}: no binding would unlock it; declare a policy")
+        elif not disk.recovery_slots and not wish.allow_no_recovery:
+            self._refuse(
+                f"keeps its {wish.key.name}: refusing to remove the last non-clevis keyslot that is known to open; "
+                "set recovery_key or allow_no_recovery"
+            )
+        else:
+            for slot in disk.key_slots:
+                sentence = f"remove the {wish.key.name} of {wish.device} from keyslot {slot}"
+                self._add(sentence, self.changer.remove_key, wish, slot, disk.live[0])
+            left = tuple(slot for slot in disk.keyslots if slot not in disk.key_slots)
+            self.disk = replace(disk, keyslots=left, key_slots=())
 
     def _free_slot(self) -> Optional[int]:
         return next((slot for slot in range(KEYSLOTS) if slot not in self.disk.keyslots), None)

@@ -13,10 +13,13 @@ from typing import Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
+    KEY_SECONDS,
+    NO_KEY,
     PREFERRED,
     Binding,
     Disk,
     Json,
+    Key,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
@@ -85,6 +88,15 @@ class Reader:
         """Return what holds a device."""
         number = self.kernel.number(device)
         return self.kernel.users(number) if number else ()
+
+    def opens(self, device: str, key: Key, slot: Optional[int] = None) -> bool:
+        """Tell whether a key opens a keyslot, or any of them; a file that is not there opens none."""
+        if not key or (key.file and not os.path.exists(key.file)):
+            return False
+        argv = ["cryptsetup", "open", "--test-passphrase", "--type", "luks2", *key.arguments]
+        argv += [] if slot is None else ["--key-slot", str(slot)]
+        done = self._run([*argv, device], stdin=key.stdin, ok=(0, NO_KEY), timeout=KEY_SECONDS)
+        return done.rc == 0
 
     def _disk(self, device: str, name: str, found: bytes, signatures: tuple[str, ...], dump: bool) -> Disk:
         number = self.kernel.number(device)
