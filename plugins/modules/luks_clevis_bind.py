@@ -14,7 +14,7 @@ description:
     its first keyslot; every disk gets exactly one clevis binding with the declared policy, a backup of its header,
     and its mapper.
   - Only a blank disk is ever formatted, one without any signature, partition, holder or mount. Everything else is
-    refused by name, and nothing is changed on any disk then.
+    refused by name, and nothing is changed on any disk then, unless O(devices[].force_wipe) names the disk.
   - A change of policy adds the new binding, proves that it unlocks the disk, and only then removes the old one. The
     disk is never without a working binding. Clevis tokens whose keyslot is gone are removed, because they stop the
     agent that unlocks at boot.
@@ -44,9 +44,23 @@ options:
         description:
           - V(present) encrypts and binds, and leaves the mapper as it is; V(opened) opens it too; V(closed) closes
             it, unless it is in use.
+          - V(unbound) removes all bindings, unless none of the given keys opens the disk; its policy is ignored.
+          - V(absent) closes the disk and leaves what is on it as it is, unless O(devices[].erase) names it.
         type: str
-        choices: [present, opened, closed]
+        choices: [present, opened, closed, unbound, absent]
         default: opened
+      force_wipe:
+        description:
+          - Wipe what is on this disk, whatever it is, LUKS1 included, and format it. Everything on it is lost.
+          - Never done to a disk with partitions, holders or mounts, or one that the kernel has given to somebody, and
+            never to one with LUKS2. Take it out of the inventory afterwards.
+        type: bool
+        default: false
+      erase:
+        description:
+          - UUID of the LUKS2 header that V(absent) erases with all its keyslots and its backups. Everything on the disk
+            is lost. Refused when the disk carries another one.
+        type: str
       policy:
         description: As O(policy), for this disk alone.
         type: dict
@@ -244,6 +258,14 @@ EXAMPLES = r"""
       tang:
         - {url: "http://10.10.0.10:7500", thp: V70S1sqvOiK_uBbsrXoI8dFxwhZWvNvayDSKc-xRNz4}
 
+- name: Give a disk away, and nothing that was on it
+  personal.cluster.luks_clevis_bind:
+    devices:
+      - device: /dev/disk/by-id/ata-ST8000VN004_WKD0A1B2
+        name: luks-gv1
+        state: absent
+        erase: 6cd5edc1-a2d9-419a-92b6-6e4b15486770
+
 - name: Unlock with the TPM and any of two servers
   personal.cluster.luks_clevis_bind:
     devices:
@@ -383,7 +405,9 @@ SECRET_OPTIONS: dict[str, Any] = {
 DEVICE_OPTIONS: dict[str, Any] = {
     "device": {"type": "path", "required": True},
     "name": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "opened", "closed"], "default": "opened"},
+    "state": {"type": "str", "choices": ["present", "opened", "closed", "unbound", "absent"], "default": "opened"},
+    "force_wipe": {"type": "bool", "default": False},
+    "erase": {"type": "str"},
     **SHARED_OPTIONS,
     **SECRET_OPTIONS,
     "remove_passphrase": {"type": "bool", "no_log": False},
@@ -403,6 +427,8 @@ def wish(item: Mapping[str, Any], params: Mapping[str, Any]) -> Wish[Policy]:
         policy=Policy.of(policy) if policy else None,
         format={name.replace("_", "-"): value for name, value in options.items()},
         key=Key(own["passphrase"] or "", own["keyfile"] or ""),
+        force_wipe=item["force_wipe"],
+        erase=(item["erase"] or "").lower(),
         recovery=Key(item["recovery_key"] or params["recovery_key"] or ""),
         **{
             name: params[name] if item[name] is None else item[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import time
@@ -263,6 +264,96 @@ def test_bootstrap_passphrase_is_replaced_in_one_run(tangs: list[Tang], disks: l
     assert digest(disk) == before
     done = converge({**wanted, "recovery_key": RECOVERY})
     assert done["devices"][str(disk)]["keyslots"] == [1, 2] and opens(disk, 2, RECOVERY.encode())
+
+
+def with_first(wanted: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return parameters of which the first device has further options."""
+    first, *rest = wanted["devices"]
+    return {**wanted, "devices": [{**first, **more}, *rest]}
+
+
+def test_unbound_and_bound_again(tangs: list[Tang], disks: list[Path]) -> None:
+    disk = disks[0]
+    wanted = params([disk], [tangs[0].entry()])
+    converge(wanted)
+    tangs[0].stop()
+    before = digest(disk)
+    for wrong in (None, "wrong"):
+        failed = run_module("luks_clevis_bind", {**with_first(wanted, state="unbound"), "passphrase": wrong})
+        assert failed["failed"] and f"{disk} keeps its binding" in failed["msg"]
+        assert digest(disk) == before
+    done = converge(with_first(wanted, state="unbound"))["devices"][str(disk)]
+    assert done["policy"] is None and done["policy_before"] == {"tang": {"url": tangs[0].url}}
+    assert metadata(disk)["tokens"] == {} and done["keyslots"] == [0]
+    tangs[0].start()
+    converge(wanted)
+    assert unlocks(disk, 1)
+
+
+def test_absent_erases_what_is_named(tangs: list[Tang], disks: list[Path]) -> None:
+    disk = disks[0]
+    found = converge(params([disk], [tangs[0].entry()]))["devices"][str(disk)]
+    wanted = with_first(params([disk], None), state="absent")
+    before = digest(disk)
+    converge(wanted)
+    other = "6cd5edc1-a2d9-419a-92b6-6e4b15486770"
+    failed = run_module("luks_clevis_bind", with_first(wanted, erase=other))
+    assert failed["failed"] and f"erase names {other}" in failed["msg"]
+    assert digest(disk) == before and Path(found["header_backup"]["path"]).exists()
+    done = converge(with_first(wanted, erase=found["uuid"]))
+    assert done["devices"][str(disk)]["kind"] == "blank"
+    assert list((disk.parent / "headers").iterdir()) == []
+    assert subprocess.run(["cryptsetup", "repair", "-q", disk], capture_output=True, check=False).returncode != 0
+
+
+def test_force_wipe_takes_the_named_disk_alone(tangs: list[Tang], disks: list[Path]) -> None:
+    foreign(disks[0], tangs[0])
+    luks1(disks[1], tangs[0])
+    wanted = params(disks, [tangs[0].entry()])
+    before = [digest(disk) for disk in disks]
+    failed = run_module("luks_clevis_bind", with_first(wanted, force_wipe=True))
+    assert failed["failed"] and f"{disks[1]} is LUKS1" in failed["msg"] and str(disks[0]) not in failed["msg"]
+    assert [digest(disk) for disk in disks] == before
+    tangs[0].stop()
+    wanted = {**wanted, "devices": [{**item, "force_wipe": True} for item in wanted["devices"]]}
+    failed = run_module("luks_clevis_bind", wanted)
+    assert failed["failed"] and "no answer" in failed["msg"]
+    assert [digest(disk) for disk in disks] == before, "wiped although nothing could follow"
+    tangs[0].start()
+    done = converge(wanted)
+    assert [shown["kind"] for shown in done["devices"].values()] == ["luks2", "luks2"]
+
+
+@pytest.fixture
+def loop(disks: list[Path]) -> Iterator[str]:
+    """The first file as a block device with a filesystem."""
+    argv = ["losetup", "--find", "--show", str(disks[0])]
+    device = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run(["mke2fs", "-q", device], check=True)
+    yield device
+    subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_force_wipe_never_takes_a_disk_in_use(disks: list[Path], loop: str, tmp_path: Path) -> None:
+    wanted = params([Path(loop)], None)
+    wanted = {**with_first(wanted, force_wipe=True), "header_backup_dir": str(tmp_path / "headers")}
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    subprocess.run(["mount", loop, mount], check=True)
+    try:
+        failed = run_module("luks_clevis_bind", wanted)
+    finally:
+        subprocess.run(["umount", mount], check=True)
+    assert failed["failed"] and f"{loop} holds data (ext2) and is in use by mount {mount}" in failed["msg"]
+    # A member of a filesystem over several disks shows in no table of mounts.
+    claim = os.open(loop, os.O_RDONLY | os.O_EXCL)
+    try:
+        failed = run_module("luks_clevis_bind", wanted)
+    finally:
+        os.close(claim)
+    assert failed["failed"] and "in use by something that claims it; what is in use is never wiped" in failed["msg"]
+    done = run_module("luks_clevis_bind", wanted)
+    assert done["devices"][loop]["kind"] == "luks2", done
 
 
 def test_tpm_alone_and_with_servers(tangs: list[Tang], disks: list[Path], tpm: None) -> None:

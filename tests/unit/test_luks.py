@@ -271,14 +271,95 @@ def test_the_last_passphrase_stays() -> None:
     assert "gets no recovery key: all 32 keyslots" in refusals(full, keyed())
 
 
+UNBIND = "remove the binding of /dev/a to http://t1 from keyslot 1"
+
+
+def test_unbound() -> None:
+    wanted = replace(wish("unbound"), key=luks.Key("pp"))
+    orphan = luks.Binding(1, None, OTHER)
+    bound = replace(DONE, tokens=(0, 1), bindings=(FRESH, orphan), key_slots=(0,))
+    assert planned(bound, wanted) == [UNBIND, "remove orphan clevis token 1 of /dev/a", SAVE]
+    assert planned(replace(bound, keyslots=(0,), tokens=(), bindings=()), wanted) == []
+    assert planned(luks.Disk("blank", GIB), wanted) == [], "nothing is formatted to be unbound"
+    assert planned(replace(DONE, key_slots=()), replace(wanted, recovery=luks.Key("rk"))) == [
+        RECOVER.format(2),
+        UNBIND,
+        SAVE,
+    ]
+    # The servers of a policy that is written once for all disks are nothing to this one.
+    plan = resource(wanted).plan(luks.State({"/dev/a": bound}, {"http://t1": None}))
+    assert plan.warnings == [] and plan.refusals == []
+
+
+def test_the_last_binding_stays_while_nothing_else_opens() -> None:
+    assert "/dev/a keeps its binding: no given key opens it" in refusals(DONE, wish("unbound"))
+
+
+UUID = "6cd5edc1-a2d9-419a-92b6-6e4b15486770"
+ERASE = f"erase all keyslots and the LUKS2 header {UUID} of /dev/a; its data is lost"
+
+
+def test_absent_closes_and_erases_only_what_is_named() -> None:
+    there = replace(DONE, uuid=UUID)
+    assert planned(there, wish("absent")) == ["close luks-a on /dev/a"]
+    assert planned(replace(there, mapper=""), wish("absent")) == []
+    assert planned(luks.Disk("missing"), wish("absent")) == []
+    assert planned(luks.Disk("foreign", GIB, ("xfs",), ("mount /srv",)), wish("absent")) == []
+    named = replace(wish("absent"), erase=UUID)
+    kept = replace(there, left_backups=(f"/backup/luks-a-{UUID}.img",))
+    forget = f"remove /backup/luks-a-{UUID}.img, the backup of an erased header"
+    assert planned(kept, named) == ["close luks-a on /dev/a", ERASE, forget]
+    # Killed after the first copy of the header, and before the backup was removed.
+    half = luks.Disk("foreign", GIB, ("crypto_LUKS",), uuid=UUID, left_backups=kept.left_backups)
+    assert planned(half, named) == [ERASE, forget]
+    assert planned(luks.Disk("blank", GIB, left_backups=kept.left_backups), named) == [forget]
+    assert planned(luks.Disk("foreign", GIB, ("xfs",), left_backups=kept.left_backups), named) == []
+    assert planned(luks.Disk("blank", GIB), named) == []
+
+
+def test_erase_is_refused() -> None:
+    named = replace(wish("absent"), erase=UUID)
+    other = replace(DONE, uuid="77", mapper="")
+    assert f"/dev/a carries the LUKS2 header 77, and erase names {UUID}" in refusals(other, named)
+    used = replace(DONE, uuid=UUID, mapper_users=("mount /srv",))
+    assert "cannot be closed: luks-a is in use by mount /srv" in refusals(used, named)
+    assert "it goes with absent alone" in refusals(DONE, replace(named, state="closed"))
+    assert "is labelled luks-b" in refusals(replace(DONE, uuid=UUID, label="luks-b"), named)
+    assert "is LUKS1" in refusals(luks.Disk("luks1", GIB, uuid=UUID), named)
+    elsewhere = {"luks-b": UUID.replace("-", "")}
+    blank = luks.Disk("blank", GIB, left_backups=("/backup/x",))
+    assert "is open as luks-b; compare device and erase" in refusals(blank, named, mappers=elsewhere)
+
+
+def test_force_wipe() -> None:
+    forced = replace(wish(), key=luks.Key("pp"), force_wipe=True)
+    formats = "format /dev/a (1.0 GiB, blank) as LUKS2"
+    rest = [formats, BIND, FIRST, SAVE, OPEN]
+    assert planned(luks.Disk("foreign", GIB, ("ext2", "gpt")), forced) == [
+        "wipe ext2, gpt from /dev/a (1.0 GiB)",
+        *rest,
+    ]
+    old = luks.Disk("luks1", GIB, ("crypto_LUKS",), uuid="77")
+    assert planned(old, forced) == ["wipe crypto_LUKS from /dev/a (1.0 GiB)", *rest]
+    assert planned(DONE, forced) == [], "LUKS2 is never wiped"
+    for disk in (luks.Disk("foreign", GIB, ("xfs",), ("swap",)), luks.Disk("luks1", GIB, (), ("device x",))):
+        assert "what is in use is never wiped" in refusals(disk, forced)
+    assert "set force_wipe for this disk" in refusals(luks.Disk("foreign", GIB, ("xfs",)), wish())
+    assert "set force_wipe for this disk" in refusals(luks.Disk("luks1", GIB), wish())
+    assert "set force_wipe" in refusals(luks.Disk("luks1", GIB), replace(forced, state="unbound"))
+    assert "no passphrase was given" in refusals(
+        luks.Disk("luks1", GIB), replace(forced, key=luks.Key()), passphrase=""
+    )
+
+
 def test_mapper_states() -> None:
-    def planned(state: str, mapper: str) -> list[str]:
+    def steps(state: str, mapper: str) -> list[str]:
         plan = resource(wish(state)).plan(luks.State({"/dev/a": replace(DONE, mapper=mapper)}, UP))
         return [step.sentence for step in plan.steps]
 
-    assert planned("present", "") == [] and planned("present", "luks-a") == []
-    assert planned("opened", "") == [OPEN]
-    assert planned("closed", "luks-a") == ["close luks-a on /dev/a"] and planned("closed", "") == []
+    assert steps("present", "") == [] and steps("present", "luks-a") == []
+    assert steps("opened", "") == [OPEN]
+    assert steps("closed", "luks-a") == ["close luks-a on /dev/a"] and steps("closed", "") == []
 
 
 @pytest.mark.parametrize(
@@ -289,6 +370,7 @@ def test_mapper_states() -> None:
         (luks.Disk("foreign", GIB, ("xfs",)), "/dev/a holds data (xfs)"),
         (luks.Disk("blank", GIB, (), ("mount /srv",)), "/dev/a is in use by mount /srv"),
         (replace(DONE, label="luks-b"), "/dev/a is labelled luks-b, and luks-a is declared"),
+        (luks.Disk("foreign", GIB, ("xfs",), ("mount /srv",)), "/dev/a holds data (xfs) and is in use by mount /srv"),
         (replace(DONE, mapper="elsewhere"), "/dev/a is open as elsewhere"),
         (replace(DONE, holds_backups=True), "/dev/a carries /backup itself"),
         (replace(DONE, bindings=(), keyslots=tuple(range(32))), "all 32 keyslots are in use"),
@@ -380,6 +462,16 @@ def test_luks1_and_missing(tmp_path: Path) -> None:
     wishes = [wish(device=str(old)), replace(wish(device=str(tmp_path / "none")), name="luks-b")]
     kinds = [disk.kind for disk in resource(*wishes).read().disks.values()]
     assert kinds == ["luks1", "missing"]
+
+
+def test_read_luks1_and_the_rest_of_an_erased_header(tmp_path: Path) -> None:
+    old, half = tmp_path / "luks1.img", tmp_path / "half.img"
+    old.write_bytes(b"LUKS\xba\xbe\x00\x01" + bytes(4096))
+    half.write_bytes(bytes(8192))
+    wishes = [wish(device=str(old)), replace(wish(device=str(half)), name="luks-b")]
+    disks = resource(*wishes, run=Recording(wipefs=dump("bookworm", "wipefs_luks"))).read().disks
+    assert (disks[str(old)].kind, disks[str(old)].signatures) == ("luks1", ("crypto_LUKS",))
+    assert (disks[str(half)].kind, disks[str(half)].uuid) == ("foreign", "5ad86002-d295-48a5-bbc2-9477be0a7d6f")
 
 
 def test_damaged_token_names_the_device(tmp_path: Path) -> None:
@@ -581,6 +673,35 @@ def test_binding_is_authorised_by_a_key_that_opens(tmp_path: Path) -> None:
         old = replace(DONE, bindings=(luks.Binding(0, 1, OTHER),), recovery_slots=(0,))
         resource(wanted, run=run, binder=binder).plan(luks.State({str(path): old}, UP)).steps[0].apply()
         assert binder.authority == authority
+
+
+@pytest.mark.parametrize(
+    ("now", "servers", "says"),
+    [
+        ('{"signatures": [{"device": "disk", "type": "btrfs"}]}', UP, "there is btrfs now; nothing was wiped"),
+        ('{"signatures": []}', UP, "there is nothing now"),
+        ('{"signatures": [{"device": "disk", "type": "xfs"}]}', {"http://t1": None}, "no answer from http://t1"),
+    ],
+)
+def test_a_disk_that_changed_meanwhile_is_not_wiped(tmp_path: Path, now: str, servers: luks.Servers, says: str) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(8192))
+    run = Recording(wipefs=now)
+    wanted = replace(wish(device=str(path)), force_wipe=True)
+    plan = resource(wanted, run=run).plan(luks.State({str(path): luks.Disk("foreign", GIB, ("xfs",))}, servers))
+    with pytest.raises(ClusterError, match=says):
+        plan.steps[0].apply()
+    assert not any("--all" in argv for argv in run.calls) and changes(run) == []
+
+
+def test_a_disk_that_changed_meanwhile_is_not_erased(tmp_path: Path) -> None:
+    path = head(tmp_path, "trixie")
+    run = Recording(dump("trixie", "tang"))
+    wanted = replace(wish("absent", device=str(path)), erase=UUID)
+    plan = resource(wanted, run=run).plan(luks.State({str(path): replace(DONE, uuid=UUID, mapper="")}))
+    with pytest.raises(ClusterError, match="was not erased: it carries the LUKS2 header"):
+        plan.steps[0].apply()
+    assert run.calls == []
 
 
 def test_no_disk_is_formatted_without_its_keyfile(tmp_path: Path) -> None:

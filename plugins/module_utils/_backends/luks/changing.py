@@ -19,7 +19,13 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Servers,
     Wish,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader, head, uuid_of
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
+    LUKS,
+    Reader,
+    head,
+    is_luks2,
+    uuid_of,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
@@ -57,12 +63,39 @@ class Changer(Generic[Policy]):
         self._need_servers(wish, servers)
         self._need_keyfile(wish)
         # Between planning and now somebody else may have taken the disk.
-        taken = self._reader.signatures([wish.device])[wish.device] + self._reader.users(wish.device)
+        taken = self._reader.signatures(wish.device) + self._reader.users(wish.device)
         if taken:
             raise ClusterError(f"{wish.device} is no longer blank: {', '.join(taken)}; nothing was written to it")
         argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--label", wish.name[:LABEL_LENGTH]]
         argv += [f"--{option}={value}" for option, value in wish.format.items() if value is not None]
         self.tool([*argv, *wish.key.arguments, wish.device], wish.key.stdin)
+
+    def wipe(self, wish: Wish[Policy], servers: Servers, signatures: tuple[str, ...]) -> None:
+        """Wipe the signatures that were found, when all that follows can be done."""
+        self._need_servers(wish, servers)
+        self._need_keyfile(wish)
+        now, users = self._reader.signatures(wish.device), self._reader.users(wish.device)
+        if now != signatures or users:
+            found = ", ".join((*now, *users)) or "nothing"
+            raise ClusterError(f"{wish.device} is no longer what it was, there is {found} now; nothing was wiped")
+        self.tool(["wipefs", "--all", "--", wish.device])
+
+    def erase(self, wish: Wish[Policy]) -> None:
+        """Destroy all keyslots, then both copies of the header."""
+        users, found = self._reader.users(wish.device), head(wish.device) or b""
+        if users:
+            raise ClusterError(f"{wish.device} was not erased: it is in use by {', '.join(users)}")
+        if is_luks2(found) and uuid_of(found) != wish.erase:
+            raise ClusterError(f"{wish.device} was not erased: it carries the LUKS2 header {uuid_of(found)} now")
+        if is_luks2(found):
+            self.tool(["cryptsetup", "erase", "--batch-mode", wish.device])
+        self.tool(["wipefs", "--all", "--types", LUKS, "--", wish.device])
+
+    @staticmethod
+    def forget(path: str) -> None:
+        """Remove the backup of an erased header: it would bring the keys back to life."""
+        Path(path).unlink(missing_ok=True)
+        _sync(Path(path).parent)
 
     def bind(self, wish: Wish[Policy], policy: Policy, slot: int, servers: Servers) -> None:
         """Add a binding that unlocks the device, or leave none behind."""
@@ -116,6 +149,10 @@ class Changer(Generic[Policy]):
                 "was not removed; see that its servers answer"
             )
         self._kill(wish.device, slot)
+
+    def unbind(self, device: str, binding: Binding) -> None:
+        """Remove a binding from a device that another key opens."""
+        self._drop(device, binding)
 
     def prefer(self, device: str, slot: Optional[int]) -> None:
         """Let a keyslot be tried before the others."""

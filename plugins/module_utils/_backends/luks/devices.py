@@ -48,6 +48,10 @@ class LuksDevices(Generic[Policy]):
 
     def _look(self, dump: bool) -> State:
         disks = self._reader.disks({wish.device: wish.name for wish in self._wishes}, dump=dump)
+        for wish in self._wishes:
+            if wish.erase:
+                backups = tuple(str(path) for path in self._reader.backups(wish.erase))
+                disks[wish.device] = replace(disks[wish.device], left_backups=backups)
         if dump:
             disks = {wish.device: self._tried(wish, disks[wish.device]) for wish in self._wishes}
         urls = {url for wish in self._wishes for url in self._urls(wish)}
@@ -57,20 +61,22 @@ class LuksDevices(Generic[Policy]):
 
     def _tried(self, wish: Wish[Policy], disk: Disk) -> Disk:
         """Try the declared keys where it matters which keyslots they open: each attempt takes as long as an unlock."""
-        if disk.kind != "luks2" or not (wish.recovery or wish.remove_passphrase):
+        wants_key = wish.remove_passphrase or wish.state == "unbound"
+        if disk.kind != "luks2" or wish.state == "absent" or not (wish.recovery or wants_key):
             return disk
         recovery = tuple(slot for slot in disk.other_slots if self._reader.opens(wish.device, wish.recovery, slot))
-        if not wish.remove_passphrase:
+        if not wants_key:
             return replace(disk, recovery_slots=recovery)
         rest = [slot for slot in disk.other_slots if slot not in recovery]
         keys = tuple(slot for slot in rest if self._reader.opens(wish.device, wish.key, slot))
         return replace(disk, recovery_slots=recovery, key_slots=keys)
 
     def _urls(self, wish: Wish[Policy]) -> Sequence[str]:
-        return sorted(self._binder.urls(wish.policy)) if wish.policy is not None else []
+        bound = wish.state not in ("unbound", "absent")
+        return sorted(self._binder.urls(wish.policy)) if bound and wish.policy is not None else []
 
     def plan(self, state: State) -> Plan[State]:
-        """Format, bind, clean up, back up, open or close each device in turn."""
+        """Format, bind, clean up, back up, open or close, or give up each device in turn."""
         plan: Plan[State] = Plan(state)
         plan.refusals += self._faults()
         disks = {
@@ -93,6 +99,8 @@ class LuksDevices(Generic[Policy]):
         for wish in self._wishes:
             if wish.key.text and wish.key.file:
                 found.append(f"{wish.device}: passphrase and keyfile are both given; leave one out")
+            if wish.erase and wish.state != "absent":
+                found.append(f"{wish.device}: erase is given, and the state is {wish.state}; it goes with absent alone")
             if wish.recovery and wish.recovery == wish.key:
                 found.append(f"{wish.device}: recovery_key is the passphrase itself; choose another one")
         for what, values in (

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -24,6 +25,15 @@ class Kernel:
         """Return ``major:minor`` of a block device, an empty text for anything else."""
         found = os.stat(path)
         return f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}" if stat.S_ISBLK(found.st_mode) else ""
+
+    @staticmethod
+    def claimed(path: str) -> bool:
+        """Tell whether somebody has a block device for himself: members of btrfs or ZFS show in no table."""
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_EXCL))
+        except OSError as error:
+            return error.errno == errno.EBUSY
+        return False
 
     def users(self, number: str) -> tuple[str, ...]:
         """Return what holds the device ``number``: partitions, holders, mounts, swap."""

@@ -117,7 +117,10 @@ class Key:
 
 @dataclass(frozen=True)
 class Wish(Generic[Policy]):
-    """One declared device; ``state`` is present, opened or closed."""
+    """One declared device; ``state`` is present, opened, closed, unbound or absent.
+
+    ``erase`` is the UUID of the header that may be destroyed when the device is to be absent.
+    """
 
     device: str
     name: str
@@ -128,6 +131,8 @@ class Wish(Generic[Policy]):
     recovery: Key = field(default_factory=Key)
     remove_passphrase: bool = False
     allow_no_recovery: bool = False
+    force_wipe: bool = False
+    erase: str = ""
 
     @property
     def keys(self) -> list[Key]:
@@ -157,7 +162,8 @@ class Disk:
 
     ``kind`` is missing, blank, foreign, luks1, luks2, or unread when cryptsetup is not there yet; ``sha256`` is that
     of the backup of its header, and known only while the backup is the present header. ``key_slots`` and
-    ``recovery_slots`` are those that the declared keys open, as far as that was tried.
+    ``recovery_slots`` are those that the declared keys open, as far as that was tried. ``left_backups`` are those of
+    the header that is to be erased.
     """
 
     kind: str
@@ -177,6 +183,7 @@ class Disk:
     label: str = ""
     key_slots: tuple[int, ...] = ()
     recovery_slots: tuple[int, ...] = ()
+    left_backups: tuple[str, ...] = ()
 
     @property
     def live(self) -> tuple[Binding, ...]:

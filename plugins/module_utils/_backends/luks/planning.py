@@ -25,6 +25,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._engine import Pl
 
 # Every label that the role encryption gives begins with it.
 OWN_LABEL = "luks-"
+# What is formatted: the two latter kinds only after they were wiped.
+FRESH = ("blank", "foreign", "luks1")
 NO_SLOT = f"all {KEYSLOTS} keyslots are in use; free one: cryptsetup luksKillSlot"
 
 
@@ -50,12 +52,17 @@ class DiskPlan(Generic[Policy]):
         self._refuse(*refusals)
         if self.disk.kind == "unread":
             self._warn("carries LUKS2; what it needs is known once cryptsetup is installed", " ")
-        elif not refusals:
+        elif not refusals and self.wish.state == "absent":
+            self._absent()
+        elif not refusals and not (self.wish.state == "unbound" and self.disk.kind == "blank"):
             before = len(self.plan.steps)
-            self._format()
-            self._bindings()
-            self._recovery()
-            self._remove_passphrase()
+            if self.wish.state == "unbound":
+                self._unbind()
+            else:
+                self._format()
+                self._bindings()
+                self._recovery()
+                self._remove_passphrase()
             self._backup(before)
             self._mapper()
         return self.disk
@@ -74,24 +81,44 @@ class DiskPlan(Generic[Policy]):
     def _refusals(self) -> list[str]:
         wish, disk = self.wish, self.disk
         if disk.kind == "missing":
-            return ["does not exist; check the path and the cable"]
-        if disk.kind == "luks1":
-            return ["is LUKS1; convert it with cryptsetup convert --type luks2, or wipe it by hand if it may be lost"]
-        if disk.kind == "foreign":
-            held = ", ".join(disk.signatures)
-            return [f"holds data ({held}); if it may be lost, wipe it by hand: wipefs --all {wish.device}"]
-        if disk.kind == "blank" and disk.users:
-            return [f"is in use by {', '.join(disk.users)}"]
+            return [] if wish.state == "absent" else ["does not exist; check the path and the cable"]
+        foreign = self._foreign_refusals()
+        if foreign:
+            return foreign
         if disk.label.startswith(OWN_LABEL) and disk.label != wish.name[:LABEL_LENGTH]:
             return [f"is labelled {disk.label}, and {wish.name} is declared; let device and name mean the same disk"]
+        if wish.state == "absent":
+            return self._mapper_refusals() + self._erase_refusals()
         found = []
-        if disk.kind == "blank" and not wish.key:
+        if disk.kind in FRESH and not wish.key and wish.state != "unbound":
             found.append("is blank, and no passphrase was given to format it with")
         if disk.holds_backups:
             found.append(f"carries {self.reader.backup_dir} itself; keep header backups on another disk")
-        if wish.policy is not None:
+        if wish.policy is not None and wish.state != "unbound":
             found += [f"cannot be bound: {fault}" for fault in self.binder.faults(wish.policy)]
         return found + self._mapper_refusals()
+
+    def _foreign_refusals(self) -> list[str]:
+        wish, disk = self.wish, self.disk
+        if disk.kind not in FRESH or (wish.state == "absent" and disk.kind != "luks1"):
+            return []
+        held = {"luks1": "is LUKS1", "foreign": f"holds data ({', '.join(disk.signatures)})"}.get(disk.kind, "")
+        if disk.users:
+            words = [*filter(None, [held]), f"is in use by {', '.join(disk.users)}"]
+            return [" and ".join(words) + ("; what is in use is never wiped" if wish.force_wipe else "")]
+        if disk.kind == "blank" or (wish.force_wipe and wish.state not in ("unbound", "absent")):
+            return []
+        convert = "; convert it with cryptsetup convert --type luks2, or," if disk.kind == "luks1" else ";"
+        return [f"{held}{convert} if it may be lost, set force_wipe for this disk"]
+
+    def _erase_refusals(self) -> list[str]:
+        wish, disk = self.wish, self.disk
+        names = [name for name, uuid in self.state.mappers.items() if uuid == wish.erase.replace("-", "")]
+        if wish.erase and disk.kind == "luks2" and disk.uuid != wish.erase:
+            return [f"carries the LUKS2 header {disk.uuid}, and erase names {wish.erase}; nothing is erased"]
+        if names and disk.kind != "luks2":
+            return [f"does not carry {wish.erase}, which is open as {names[0]}; compare device and erase"]
+        return []
 
     def _mapper_refusals(self) -> list[str]:
         wish, disk, mappers = self.wish, self.disk, self.state.mappers
@@ -99,17 +126,21 @@ class DiskPlan(Generic[Policy]):
             return [f"is open as {disk.mapper}; close it first: cryptsetup close {disk.mapper}"]
         if wish.state == "opened" and not disk.mapper and wish.name in mappers:
             return [f"cannot be opened: the name {wish.name} belongs to the LUKS device {mappers[wish.name]}"]
-        if wish.state == "closed" and disk.mapper and disk.mapper_users:
+        if wish.state in ("closed", "absent") and disk.mapper and disk.mapper_users:
             return [f"cannot be closed: {disk.mapper} is in use by {', '.join(disk.mapper_users)}"]
         return []
 
     # Steps
 
     def _format(self) -> None:
-        if self.disk.kind == "blank":
+        if self.disk.kind in ("foreign", "luks1"):
+            held, size = ", ".join(self.disk.signatures), self.disk.size / 2**30
+            sentence = f"wipe {held} from {self.wish.device} ({size:.1f} GiB)"
+            self._add(sentence, self.changer.wipe, self.wish, self.state.servers, self.disk.signatures)
+        if self.disk.kind in FRESH:
             sentence = f"format {self.wish.device} ({self.disk.size / 2**30:.1f} GiB, blank) as LUKS2"
             self._add(sentence, self.changer.format, self.wish, self.state.servers)
-            self.disk = replace(self.disk, kind="luks2", keyslots=(0,), key_slots=(0,))
+            self.disk = Disk("luks2", self.disk.size, keyslots=(0,), key_slots=(0,))
 
     def _backup(self, before: int) -> None:
         changes = len(self.plan.steps) > before
@@ -142,6 +173,34 @@ class DiskPlan(Generic[Policy]):
         gone = {binding.keyslot for binding in self.disk.bindings} - {binding.keyslot for binding in live}
         slots = {*self.disk.keyslots, *(slot.keyslot for slot in live if slot.keyslot is not None)} - gone
         self.disk = replace(self.disk, keyslots=tuple(sorted(slots)), bindings=live)
+
+    def _unbind(self) -> None:
+        device, orphans = self.wish.device, self.disk.orphans
+        self._recovery()
+        live = self.disk.live
+        if live and not self.disk.key_slots and not self.disk.recovery_slots:
+            self._refuse(
+                "keeps its binding: no given key opens it, and nothing else would; give the passphrase, keyfile or "
+                "recovery_key that does"
+            )
+            return
+        for binding in live:
+            self._add(self._removal(binding), self.changer.unbind, device, binding)
+        self._remove_orphans(orphans)
+        left = set(self.disk.keyslots) - {binding.keyslot for binding in live}
+        self.disk = replace(self.disk, keyslots=tuple(sorted(left)), bindings=())
+
+    def _absent(self) -> None:
+        wish, disk = self.wish, self.disk
+        self._mapper()
+        if wish.erase and disk.uuid == wish.erase and disk.kind in ("luks2", "foreign"):
+            sentence = f"erase all keyslots and the LUKS2 header {disk.uuid} of {wish.device}; its data is lost"
+            self._add(sentence, self.changer.erase, wish)
+            self.disk = Disk("blank", disk.size)
+        if self.disk.kind == "blank":
+            for path in disk.left_backups:
+                self._add(f"remove {path}, the backup of an erased header", self.changer.forget, path)
+            self.disk = replace(self.disk, left_backups=())
 
     def _remove_orphans(self, orphans: tuple[Binding, ...]) -> None:
         for binding in orphans:
@@ -230,7 +289,7 @@ class DiskPlan(Generic[Policy]):
         if wish.state == "opened" and not disk.mapper:
             self._add(f"open {wish.device} as {wish.name}", self.changer.open, wish)
             self.disk = replace(disk, mapper=wish.name)
-        if wish.state == "closed" and disk.mapper:
+        if wish.state in ("closed", "absent") and disk.mapper:
             argv = ["cryptsetup", "close", disk.mapper]
             self._add(f"close {disk.mapper} on {wish.device}", self.changer.tool, argv)
             self.disk = replace(disk, mapper="")

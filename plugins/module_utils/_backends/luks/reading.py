@@ -25,6 +25,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 MAGIC = b"LUKS\xba\xbe"
+# What wipefs calls a LUKS header.
+LUKS = "crypto_LUKS"
 VERSION_AT = slice(6, 8)
 LABEL_AT = slice(24, 72)
 UUID_AT = slice(168, 208)
@@ -51,8 +53,8 @@ class Reader:
         :raises NotYet: a device carries LUKS, and cryptsetup is not installed.
         """
         heads = {device: head(device) for device in names}
-        others = [device for device, found in heads.items() if found is not None and not found.startswith(MAGIC)]
-        signatures = self.signatures(others)
+        others = [device for device, found in heads.items() if found is not None and not is_luks2(found)]
+        signatures = self._wipefs(others)
         below = self.kernel.below(_filesystem(self.backup_dir))
         mappers = self.kernel.mappers()
         disks = {}
@@ -60,7 +62,7 @@ class Reader:
             if found is None:
                 disks[device] = Disk("missing")
                 continue
-            disk = self._disk(device, names[device], found, signatures.get(device, ()), dump)
+            disk = self._disk(device, names[device], found, signatures.get(device, []), dump)
             name, number = mappers.get(disk.uuid.replace("-", ""), ("", ""))
             users = self.kernel.users(number) if name else ()
             beneath = self.kernel.number(device) in below
@@ -71,8 +73,11 @@ class Reader:
         """Return the UUID of the LUKS header behind each open mapper."""
         return {name: uuid for uuid, (name, _) in self.kernel.mappers().items()}
 
-    def signatures(self, devices: list[str]) -> dict[str, tuple[str, ...]]:
-        """Return the types of all signatures on each device."""
+    def signatures(self, device: str) -> tuple[str, ...]:
+        """Return the types of all signatures on a device."""
+        return _types(self._wipefs([device])[device])
+
+    def _wipefs(self, devices: list[str]) -> dict[str, list[Json]]:
         if not devices:
             return {}
         # wipefs prints the last part of the path alone: only the kernel's own names are distinct there.
@@ -80,14 +85,14 @@ class Reader:
         text = self._run(["wipefs", "--no-act", "--json", "--", *real.values()]).stdout
         rows = json.loads(text)["signatures"] if text.strip() else []
         return {
-            device: tuple(sorted({row["type"] for row in rows if row["device"] == os.path.basename(path)}))
-            for device, path in real.items()
+            device: [row for row in rows if row["device"] == os.path.basename(path)] for device, path in real.items()
         }
 
     def users(self, device: str) -> tuple[str, ...]:
         """Return what holds a device."""
         number = self.kernel.number(device)
-        return self.kernel.users(number) if number else ()
+        users = self.kernel.users(number) if number else ()
+        return ("something that claims it",) if number and not users and self.kernel.claimed(device) else users
 
     def opens(self, device: str, key: Key, slot: Optional[int] = None) -> bool:
         """Tell whether a key opens a keyslot, or any of them; a file that is not there opens none."""
@@ -98,13 +103,15 @@ class Reader:
         done = self._run([*argv, device], stdin=key.stdin, ok=(0, NO_KEY), timeout=KEY_SECONDS)
         return done.rc == 0
 
-    def _disk(self, device: str, name: str, found: bytes, signatures: tuple[str, ...], dump: bool) -> Disk:
+    def _disk(self, device: str, name: str, found: bytes, signatures: list[Json], dump: bool) -> Disk:
         number = self.kernel.number(device)
         size = self.kernel.size(number) if number else os.stat(device).st_size
-        if not found.startswith(MAGIC):
-            return Disk("foreign" if signatures else "blank", size, signatures, self.users(device))
-        if int.from_bytes(found[VERSION_AT], "big") != 2:
-            return Disk("luks1", size)
+        if not is_luks2(found):
+            kind = "luks1" if found.startswith(MAGIC) else "foreign" if signatures else "blank"
+            uuids = {row.get("uuid") or "" for row in signatures}
+            # The second copy of a header whose first one was wiped by a run that was killed.
+            uuid = uuids.pop() if _types(signatures) == (LUKS,) and len(uuids) == 1 else ""
+            return Disk(kind, size, _types(signatures), self.users(device), uuid)
         disk = Disk("unread", size, uuid=uuid_of(found), label=_text(found[LABEL_AT]))
         if not dump:
             return disk
@@ -172,9 +179,18 @@ def head(path: str) -> Optional[bytes]:
         ) from error
 
 
+def is_luks2(found: bytes) -> bool:
+    """Tell whether a device begins with a LUKS2 header."""
+    return found.startswith(MAGIC) and int.from_bytes(found[VERSION_AT], "big") == 2
+
+
 def uuid_of(found: bytes) -> str:
     """Return the UUID in a binary header."""
     return _text(found[UUID_AT])
+
+
+def _types(signatures: list[Json]) -> tuple[str, ...]:
+    return tuple(sorted({row["type"] for row in signatures}))
 
 
 def _text(field: bytes) -> str:
