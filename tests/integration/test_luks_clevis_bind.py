@@ -33,6 +33,13 @@ class Tang:
     port: int
     process: subprocess.Popen[bytes] | None = None
 
+    @classmethod
+    def at(cls, home: Path) -> Tang:
+        """Return a server on a free port, with new keys in a new directory; it does not run yet."""
+        home.mkdir()
+        subprocess.run(["/usr/libexec/tangd-keygen", home], capture_output=True, check=True)
+        return cls(home, free_port())
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
@@ -71,12 +78,7 @@ class Tang:
 @pytest.fixture
 def tangs(tmp_path: Path) -> Iterator[list[Tang]]:
     """Two servers."""
-    servers = []
-    for number in range(2):
-        home = tmp_path / f"tang{number}"
-        home.mkdir()
-        subprocess.run(["/usr/libexec/tangd-keygen", home], capture_output=True, check=True)
-        servers.append(Tang(home, free_port()))
+    servers = [Tang.at(tmp_path / f"tang{number}") for number in range(2)]
     for server in servers:
         server.start()
     yield servers
