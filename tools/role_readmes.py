@@ -58,7 +58,8 @@ def set_by_playbooks(playbooks: Path, role: str) -> dict[str, str]:
         for play in load(path)
         for item in play.get("roles", [])
         if item["role"] == f"personal.cluster.{role}"
-        for variable in item.get("vars", {})
+        for given in (item.get("vars", {}), *(load(playbooks / file) for file in play.get("vars_files", [])))
+        for variable in given
     }
 
 

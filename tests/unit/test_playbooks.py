@@ -102,3 +102,27 @@ def test_a_variable_left_empty_is_like_one_that_is_not_there(
 ) -> None:
     assert passed(layer, variable, **{cluster_variable: None}) == none
     assert passed(layer, variable) == none
+
+
+@pytest.mark.parametrize(("node", "servers"), [("node1", {"http://10.0.0.10:7500": "a"}), ("node2", None)])
+def test_no_disk_is_bound_to_a_tang_on_its_own_node(node: str, servers: dict[str, str] | None) -> None:
+    hosts = {
+        "tang1": {"cluster_address": "10.0.0.10", "tang_thumbprint": "a"},
+        "node1": {"cluster_address": "10.0.0.11", "tang_thumbprint": "b"},
+    }
+    told = yaml.safe_load((REPOSITORY / "playbooks/vars/encryption.yml").read_text())
+    known = {name: trust_as_template(text) for name, text in told.items()}
+    known |= {"groups": {"tang": list(hosts)}, "hostvars": hosts, "inventory_hostname": node}
+    given = Templar(loader=DataLoader(), variables=known).template(known["encryption_tang_servers"])
+    assert given == (
+        servers or {f"http://{host['cluster_address']}:7500": host["tang_thumbprint"] for host in hosts.values()}
+    )
+
+
+def test_a_rotation_binds_by_the_task_and_the_policy_of_the_layer() -> None:
+    layer = yaml.safe_load((REPOSITORY / "playbooks/encryption.yml").read_text())[-1]
+    plays = yaml.safe_load((REPOSITORY / "playbooks/rotate_tang.yml").read_text())
+    (binding,) = [play for play in plays if "vars_files" in play]
+    assert binding["vars_files"] == layer["vars_files"] and binding["serial"] == 1
+    assert {task["ansible.builtin.import_role"]["tasks_from"] for task in binding["tasks"][-1:]} == {"bind.yml"}
+    assert not [name for name in binding["vars"] if name.startswith("encryption_")]

@@ -30,6 +30,8 @@ argument_specs:
         description: How.
         choices: [a, b]
         default: a
+      demo_place:
+        description: Where.
 """
 
 
@@ -45,6 +47,7 @@ def tool() -> ModuleType:
 
 PLAYBOOK = """
 - hosts: all
+  vars_files: [vars/things.yml]
   roles:
     - role: personal.cluster.demo
       vars:
@@ -68,10 +71,12 @@ def roles(tmp_path: Path) -> Path:
 
 
 def test_says_what_a_playbook_sets_and_the_inventory_cannot(tool: ModuleType, roles: Path) -> None:
-    (roles.parent / "playbooks").mkdir()
+    (roles.parent / "playbooks" / "vars").mkdir(parents=True)
     (roles.parent / "playbooks" / "things.yml").write_text(PLAYBOOK)
+    (roles.parent / "playbooks" / "vars" / "things.yml").write_text("demo_place: here\n")
     assert tool.main([str(roles)]) == 0
     text = (roles / "demo" / "README.md").read_text()
+    assert "| `demo_place` | str |  | Where. Set by `playbooks/things.yml`, whatever the inventory says. |" in text
     assert "| Things \\| others. Set by `playbooks/things.yml`, whatever the inventory says. |" in text
     assert "| `demo_list[].name` | str | required | The name. |" in text
     assert "| `demo_mode` | str | `a` | How. One of `a`, `b`. |" in text
