@@ -66,7 +66,7 @@ def _write_ssh_config(where: Paths) -> None:
 
 def _make_secrets(where: Paths) -> None:
     where.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in ("recovery_passphrase", "backup_passphrase"):
+    for name in ("recovery_passphrase", "backup_passphrase", "escrow_passphrase"):
         file = where.secrets / name
         if not file.exists():
             file.touch(mode=0o600)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Give a disk its LUKS2 header back, and only that disk.
+
+Both copies of a header are judged here, by their own checksums: cryptsetup mends one by the other as soon as it looks,
+and a look must change nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+from ansible_collections.personal.cluster.plugins.module_utils._run import Run
+
+MAGICS = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")
+# The sizes that one copy of a header may have are the places at which the second one may begin.
+SECOND = tuple(0x4000 << step for step in range(9))
+BINARY = 4096
+SIZE_AT = slice(8, 16)
+HASH_AT = slice(72, 104)
+UUID_AT = slice(168, 208)
+SUM_AT = slice(448, 512)
+SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The header that the disk shall have, and the disk that it belongs to."""
+
+    uuid: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class State:
+    """The disk as it is.
+
+    ``uuids`` are those of all remains of headers, ``intact`` whether one copy is whole, ``current`` whether that is a
+    copy of the wanted header, whose keyslots may be damaged nevertheless.
+    """
+
+    size: int
+    sha256: str = ""
+    uuids: tuple[str, ...] = ()
+    intact: bool = False
+    current: bool = False
+    signatures: tuple[str, ...] = ()
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _whole(data: bytes) -> bool:
+    """Tell whether a copy of a header, with what follows it, has the checksum that it says."""
+    length = int.from_bytes(data[SIZE_AT], "big")
+    if length not in SECOND or len(data) < length:
+        return False
+    try:
+        digest = hashlib.new(_text(data[HASH_AT]), data[: SUM_AT.start])
+    except ValueError:
+        return False
+    digest.update(bytes(SUM_AT.stop - SUM_AT.start) + data[SUM_AT.stop : length])
+    return data[SUM_AT].startswith(digest.digest())
+
+
+def copies(data: bytes) -> Iterator[bytes]:
+    """Yield what is left of each copy of a header at the beginning of a disk."""
+    for start in (0, *SECOND):
+        if data[start : start + len(MAGICS[0])] == MAGICS[1 if start else 0]:
+            yield data[start : start + SECOND[-1]]
+
+
+class DiskHeader:
+    """The header of one disk; see the module luks_header for the parameters."""
+
+    def __init__(
+        self,
+        device: str,
+        name: str,
+        wanted: Wanted,
+        run: Run,
+        *,
+        source: str,
+        replaces: Optional[str],
+        backup_dir: str,
+    ) -> None:
+        self._device = device
+        self._name = name
+        self._wanted = wanted
+        self._run = run
+        self._source = Path(source)
+        self._replaces = replaces
+        self._backup_dir = Path(backup_dir)
+
+    def read(self) -> State:
+        """Read as much of the disk as a header takes, and change nothing."""
+        backup = self._backup()
+        try:
+            with open(self._device, "rb") as disk:
+                data = disk.read(max(len(backup), 2 * SECOND[-1]))
+                size = disk.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise ClusterError(
+                f"{self._device} cannot be read: {error.strerror}; check the path, the disk and its cable"
+            ) from error
+        found = list(copies(data))
+        whole = [copy for copy in found if _whole(copy)]
+        heads = [copy[:BINARY] for copy in copies(backup)]
+        return State(
+            size=size,
+            sha256=hashlib.sha256(data[: len(backup)]).hexdigest(),
+            uuids=tuple(sorted({_text(copy[UUID_AT]) for copy in found})),
+            intact=bool(whole),
+            current=any(copy[:BINARY] in heads for copy in whole),
+            signatures=() if found else self._signatures(),
+        )
+
+    def blank(self) -> State:
+        """Return what can be seen without cryptsetup, which is all."""
+        return self.read()
+
+    def _backup(self) -> bytes:
+        try:
+            data = self._source.read_bytes()
+        except OSError as error:
+            raise ClusterError(f"{self._source} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != self._wanted.sha256:
+            raise ClusterError(f"{self._source} is not the header that was announced; nothing was written")
+        return data
+
+    def _signatures(self) -> tuple[str, ...]:
+        text = self._run(["wipefs", "--no-act", "--json", "--", os.path.realpath(self._device)]).stdout
+        rows = json.loads(text)["signatures"] if text.strip() else []
+        return tuple(sorted({row["type"] for row in rows}))
+
+    def plan(self, state: State) -> Plan[State]:
+        """Refuse what is not this disk or not damaged; else keep what is there, and restore."""
+        plan = Plan(state)
+        if state.sha256 == self._wanted.sha256:
+            return plan
+        plan.refusals += self._refusals(state)
+        keep = f"keep what is at the beginning of {self._device} in {self._backup_dir}"
+        plan.steps.append(Step(keep, self._keep))
+        sentence = f"restore the header of {self._name}, UUID {self._wanted.uuid}, on {self._device}"
+        plan.steps.append(Step(sentence, self._restore))
+        plan.predicted = State(state.size, self._wanted.sha256, (self._wanted.uuid,), True, True)
+        return plan
+
+    def _refusals(self, state: State) -> Iterator[str]:
+        device, wanted = self._device, self._wanted
+        if state.size != wanted.size:
+            yield f"{device} has {state.size} bytes, the disk of this header had {wanted.size}; it is another disk"
+        others = [uuid for uuid in state.uuids if uuid != wanted.uuid]
+        if others:
+            yield f"{device} carries the header {', '.join(others)}, not {wanted.uuid}; it is another disk"
+        elif self._replaces == self._name:
+            return
+        elif state.intact and not state.current:
+            yield (
+                f"the header of {device} is intact, and differs from the one to restore: keys were added or removed "
+                f"since; if it shall be replaced all the same, name it: replace={self._name}"
+            )
+        elif state.signatures:
+            yield (
+                f"{device} holds {', '.join(state.signatures)} and no remains of a header; if that may be lost, "
+                f"name it: replace={self._name}"
+            )
+
+    def _keep(self) -> None:
+        """Copy the place of the header. The name is made of the content: a killed run leaves no second copy."""
+        with open(self._device, "rb") as disk:
+            data = disk.read(self._source.stat().st_size)
+        self._backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = self._backup_dir / f"{self._name}-before-restore-{hashlib.sha256(data).hexdigest()[:12]}.raw"
+        new = target.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(target)
+
+    def _restore(self) -> None:
+        self._backup()
+        argv = ["cryptsetup", "luksHeaderRestore", "--batch-mode", "--header-backup-file", str(self._source)]
+        self._run([*argv, self._device], timeout=SECONDS)
+
+    def view(self, state: State) -> dict[str, Any]:
+        """Return the disk as plain data."""
+        return {
+            "size": state.size,
+            "sha256": state.sha256 or None,
+            "uuids": list(state.uuids),
+            "intact": state.intact,
+            "signatures": list(state.signatures),
+        }

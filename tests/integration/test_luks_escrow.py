@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""luks_escrow and luks_header with real gpg and cryptsetup, alone and by their playbooks, on files as disks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks_header import DiskHeader, Wanted
+from ansible_collections.personal.cluster.plugins.module_utils._engine import converge
+from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
+from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
+from harness import TOP, needs, run_module
+from test_luks_clevis_bind import CHEAP, PASSPHRASE, digest, metadata
+
+needs("cryptsetup", "gpg", "gpg-agent", "unshare")
+
+SECRET = "a passphrase for the bundle, long"
+MIB = 2**20
+RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)", re.MULTILINE)
+
+
+def make_disk(path: Path, size: int = 20 * MIB) -> Path:
+    with path.open("wb") as stream:
+        stream.truncate(size)
+    argv = [
+        "cryptsetup",
+        "luksFormat",
+        "-q",
+        "--pbkdf",
+        "pbkdf2",
+        "--pbkdf-force-iterations",
+        "1000",
+        "-d",
+        "-",
+        str(path),
+    ]
+    subprocess.run(argv, input=PASSPHRASE.encode(), check=True)
+    return path
+
+
+def opens(disk: Path) -> bool:
+    argv = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", str(disk)]
+    return subprocess.run(argv, input=PASSPHRASE.encode(), capture_output=True, check=False).returncode == 0
+
+
+def uuid(disk: Path) -> str:
+    argv = ["cryptsetup", "luksUUID", str(disk)]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def backup(disk: Path, folder: Path) -> dict[str, Any]:
+    """Save a header where the module looks for it, and return what is known of it."""
+    folder.mkdir(exist_ok=True)
+    new = folder / "new"
+    subprocess.run(["cryptsetup", "luksHeaderBackup", "--header-backup-file", new, disk], check=True)
+    sha256 = digest(new)
+    new.rename(folder / f"{sha256}.img")
+    return {"host": "node1", "name": disk.stem, "uuid": uuid(disk), "size": disk.stat().st_size, "sha256": sha256}
+
+
+def add_key(disk: Path, key: str) -> None:
+    file = disk.with_suffix(".key")
+    file.write_text(key)
+    argv = [
+        "cryptsetup",
+        "luksAddKey",
+        "-q",
+        "--pbkdf",
+        "pbkdf2",
+        "--pbkdf-force-iterations",
+        "1000",
+        str(disk),
+        str(file),
+    ]
+    subprocess.run(argv, input=PASSPHRASE.encode(), check=True)
+
+
+def bundle(tmp_path: Path, **more: Any) -> dict[str, Any]:
+    return {"path": str(tmp_path / "state/escrow.tar.gpg"), "passphrase": SECRET, **more}
+
+
+def settle(name: str, wanted: dict[str, Any], *watched: Path) -> dict[str, Any]:
+    """Check, run, run again; what check mode lists is what the run does, and nothing is left after it."""
+    before = [digest(path) if path.exists() else "" for path in watched]
+    foreseen = run_module(name, wanted, check=True)
+    assert [digest(path) if path.exists() else "" for path in watched] == before, "check mode wrote"
+    done = run_module(name, wanted)
+    assert not done.get("failed"), done
+    assert foreseen["actions"] == done["actions"] and foreseen["changed"] == done["changed"]
+    again = run_module(name, wanted)
+    assert again["actions"] == [] and again["changed"] is False and "diff" not in again
+    said = json.dumps([foreseen, done, again])
+    assert SECRET not in said and PASSPHRASE not in said
+    return done
+
+
+def plain(path: str, folder: Path) -> Path:
+    """Open a bundle as its README and the documentation say."""
+    folder.mkdir()
+    argv = ["gpg", "--batch", "--quiet", "--pinentry-mode=loopback", "--passphrase-fd=0", "-d", path]
+    archive = subprocess.run(argv, input=SECRET.encode() + b"\n", capture_output=True, check=True).stdout
+    subprocess.run(["tar", "x", "-C", folder], input=archive, check=True)
+    return folder
+
+
+def test_the_bundle_keeps_headers_and_secrets(tmp_path: Path) -> None:
+    incoming = tmp_path / "incoming"
+    a, b = make_disk(tmp_path / "a"), make_disk(tmp_path / "b")
+    first, second = backup(a, incoming), backup(b, incoming)
+    secrets = {"recovery-passphrase": PASSPHRASE}
+    path = tmp_path / "state/escrow.tar.gpg"
+    wanted = bundle(tmp_path, headers=[first, second], secrets=secrets, incoming=str(incoming))
+    done = settle("luks_escrow", wanted, path)
+    assert done["headers"] == [first, second] and done["secrets"] == ["recovery-passphrase"]
+    assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
+
+    # A header changes; the others and the secrets need not be handed over again.
+    add_key(a, "another")
+    for file in incoming.iterdir():
+        file.unlink()
+    changed = backup(a, incoming)
+    done = settle("luks_escrow", bundle(tmp_path, headers=[changed], incoming=str(incoming)), path)
+    assert done["actions"] == [f"put the header of a on node1 into {path}"]
+    assert done["headers"] == [changed, second] and done["secrets"] == ["recovery-passphrase"]
+
+    folder = plain(str(path), tmp_path / "plain")
+    assert digest(folder / "headers/node1/a.img") == changed["sha256"]
+    assert digest(folder / "headers/node1/b.img") == second["sha256"]
+    assert (folder / "secrets/recovery-passphrase").read_text() == PASSPHRASE
+    taken = bundle(tmp_path, take={"host": "node1", "name": "b", "dest": str(tmp_path / "taken")})
+    assert settle("luks_escrow", taken, path, tmp_path / "taken")["header"] == second
+    assert digest(tmp_path / "taken") == second["sha256"]
+    assert not [file for file in path.parent.iterdir() if file != path]
+
+
+def test_a_bundle_that_does_not_open_is_left_alone(tmp_path: Path) -> None:
+    incoming = tmp_path / "incoming"
+    header = backup(make_disk(tmp_path / "a"), incoming)
+    wanted = bundle(tmp_path, headers=[header], incoming=str(incoming))
+    assert run_module("luks_escrow", wanted)["changed"]
+    path = Path(wanted["path"])
+    before = digest(path)
+    wrong = run_module("luks_escrow", {**wanted, "passphrase": "wrong"})
+    assert wrong["failed"] and "does not open with the escrow passphrase" in wrong["msg"]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    changed = run_module("luks_escrow", wanted)
+    assert changed["failed"] and "does not open" in changed["msg"]
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    lacking = run_module("luks_escrow", {**wanted, "headers": [{**header, "sha256": "0" * 64}]})
+    assert lacking["failed"] and "the header of a on node1 was not handed over" in lacking["msg"]
+    none = run_module("luks_escrow", bundle(tmp_path, take={"host": "node1", "name": "c", "dest": str(tmp_path / "c")}))
+    assert none["failed"] and "has no header of c on node1; it has those of a on node1" in none["msg"]
+    assert digest(path) == before and [file for file in path.parent.iterdir()] == [path]
+
+
+def restore(disk: Path, header: dict[str, Any], folder: Path, **more: Any) -> dict[str, Any]:
+    known = {name: header[name] for name in ("name", "uuid", "size", "sha256")}
+    source = str(folder / f"{header['sha256']}.img")
+    return {"device": str(disk), **known, "source": source, "backup_dir": str(folder / "kept"), **more}
+
+
+def restored(disk: Path, header: dict[str, Any], folder: Path, replace: str | None = None) -> list[str]:
+    """Check, restore and restore again, as the module does it, without the seconds that starting one takes."""
+    wanted = Wanted(header["uuid"], header["size"], header["sha256"])
+    source, kept = str(folder / f"{header['sha256']}.img"), str(folder / "kept")
+    resource = DiskHeader(str(disk), header["name"], wanted, Runner(), source=source, replaces=replace, backup_dir=kept)
+    before = digest(disk)
+    foreseen = converge(resource, check=True, done=[])["actions"]
+    assert digest(disk) == before, "check mode wrote"
+    assert converge(resource, check=False, done=[])["actions"] == foreseen
+    assert converge(resource, check=False, done=[])["actions"] == []
+    return list(foreseen)
+
+
+def overwrite(disk: Path, start: int, length: int) -> None:
+    with disk.open("r+b") as stream:
+        stream.seek(start)
+        stream.write(b"\xa5" * length)
+
+
+@pytest.mark.parametrize(
+    ("start", "length"),
+    [(0, 16 * MIB), (0, 2 * 0x4000), (0x1000, 0x6000), (0x8000, MIB)],
+    ids=["everything", "both copies", "parts of both copies", "the keyslots"],
+)
+def test_a_damaged_header_is_restored(tmp_path: Path, start: int, length: int) -> None:
+    disk, folder = make_disk(tmp_path / "a"), tmp_path / "headers"
+    header = backup(disk, folder)
+    assert restored(disk, header, folder) == []
+    overwrite(disk, start, length)
+    assert not opens(disk)
+    damaged = digest_of_header(disk)
+    assert len(restored(disk, header, folder)) == 2
+    assert opens(disk) and uuid(disk) == header["uuid"]
+    (kept,) = (folder / "kept").iterdir()
+    assert kept.name == f"a-before-restore-{damaged[:12]}.raw" and kept.stat().st_mode & 0o777 == 0o400
+
+
+def digest_of_header(disk: Path) -> str:
+    return hashlib.sha256(disk.read_bytes()[: 16 * MIB]).hexdigest()
+
+
+def newer(disk: Path) -> None:
+    add_key(disk, "another")
+
+
+def one_copy(disk: Path) -> None:
+    newer(disk)
+    overwrite(disk, 0, 0x4000)
+
+
+def another(disk: Path) -> None:
+    make_disk(disk)
+
+
+def remains_of_another(disk: Path) -> None:
+    make_disk(disk)
+    overwrite(disk, 0x1000, 0x1000)
+    overwrite(disk, 0x5000, 0x1000)
+
+
+def smaller(disk: Path) -> None:
+    overwrite(disk, 0, MIB)
+    os.truncate(disk, 19 * MIB)
+
+
+def filesystem(disk: Path) -> None:
+    overwrite(disk, 0, 16 * MIB)
+    subprocess.run(["mke2fs", "-q", "-F", disk], check=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says", "asked"),
+    [
+        (newer, "is intact, and differs", True),
+        (one_copy, "is intact, and differs", True),
+        (filesystem, "holds ext2 and no remains of a header", True),
+        (another, "it is another disk", False),
+        (remains_of_another, "it is another disk", False),
+        (smaller, "it is another disk", False),
+    ],
+)
+def test_refusals_change_nothing(tmp_path: Path, spoil: Any, says: str, asked: bool) -> None:
+    disk, folder = make_disk(tmp_path / "a"), tmp_path / "headers"
+    header = backup(disk, folder)
+    spoil(disk)
+    before = digest(disk)
+    for name in (None, "b") if asked else (None, "b", "a"):
+        with pytest.raises(Refused, match=says) as refused:
+            restored(disk, header, folder, name)
+        assert str(disk) in str(refused.value)
+        assert digest(disk) == before and not (folder / "kept").exists()
+    if asked:
+        assert len(restored(disk, header, folder, "a")) == 2 and opens(disk)
+
+
+def test_the_module_itself(tmp_path: Path) -> None:
+    disk, folder = make_disk(tmp_path / "a"), tmp_path / "headers"
+    header = backup(disk, folder)
+    overwrite(disk, 0, MIB)
+    done = settle("luks_header", restore(disk, header, folder), disk)
+    assert opens(disk) and done["uuids"] == [header["uuid"]] and done["intact"] is True
+    add_key(disk, "another")
+    refused = run_module("luks_header", restore(disk, header, folder))
+    assert refused["failed"] and "is intact, and differs" in refused["msg"]
+
+
+def test_a_wrong_backup_is_not_restored(tmp_path: Path) -> None:
+    disk, folder = make_disk(tmp_path / "a"), tmp_path / "headers"
+    header = backup(disk, folder)
+    overwrite(disk, 0, MIB)
+    overwrite(folder / f"{header['sha256']}.img", 0x9000, 1)
+    before = digest(disk)
+    assert "is not the header that was announced" in run_module("luks_header", restore(disk, header, folder))["msg"]
+    assert digest(disk) == before
+
+
+# By the playbooks: two nodes that are this computer.
+
+
+def play(home: Path, name: str, *options: str) -> tuple[int, str, dict[str, int]]:
+    shell = 'mount --bind "$0/backups" /var/backups && exec "$@"'
+    playbook = [str(Path(sys.executable).parent / "ansible-playbook"), str(TOP / f"playbooks/{name}.yml"), "--diff"]
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", shell, str(home), *playbook]
+    done = subprocess.run(
+        [*argv, "-i", str(home / "inventory.json"), *options],
+        cwd=TOP,
+        env={**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert SECRET not in said and PASSPHRASE not in said
+    assert not list(Path("/dev/shm").glob("personal-cluster-*")) and not list(
+        Path("/run").glob("personal-cluster-*.header")
+    )
+    return done.returncode, re.sub(r"\s+", " ", said), {row[0]: int(row[1]) for row in RECAP.findall(done.stdout)}
+
+
+def site(home: Path, **more: Any) -> dict[str, Path]:
+    disks = {node: make_disk(home / f"{node}.img") for node in ("node1", "node2")}
+    nodes = {node: {"cluster_disks": [{"device": str(disk), "volume": "gv0"}]} for node, disk in disks.items()}
+    common = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "cluster_state_dir": str(home / "state"),
+        "cluster_recovery_passphrase": PASSPHRASE,
+        "cluster_backup_passphrase": "another passphrase",
+        "cluster_escrow_passphrase": SECRET,
+        **more,
+    }
+    groups = {"nodes": {"hosts": nodes}}
+    (home / "inventory.json").write_text(json.dumps({"all": {"children": groups, "vars": common}}))
+    (home / "backups").mkdir()
+    save_headers(home, disks)
+    return disks
+
+
+def save_headers(home: Path, disks: dict[str, Path]) -> None:
+    for node, disk in disks.items():
+        wanted = {
+            "devices": [{"device": str(disk), "name": f"luks-{node}", "state": "present"}],
+            "format": CHEAP,
+            "header_backup_dir": str(home / "backups/personal-cluster/luks-headers"),
+        }
+        assert not run_module("luks_clevis_bind", wanted).get("failed")
+
+
+def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
+    disks = site(tmp_path)
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "borg-key.txt").write_text("BORG_KEY")
+    rc, said, foreseen = play(tmp_path, "escrow", "--check")
+    assert rc == 0 and not (state / "escrow.tar.gpg").exists(), said
+    rc, said, changed = play(tmp_path, "escrow")
+    assert rc == 0 and changed == foreseen == {"node1": 1, "node2": 0}, said
+    rc, said, changed = play(tmp_path, "escrow")
+    assert rc == 0 and not any(changed.values()), said
+    folder = plain(str(state / "escrow.tar.gpg"), tmp_path / "plain")
+    names = sorted(path.name for path in (folder / "secrets").iterdir())
+    assert names == ["backup-passphrase", "borg-key.txt", "recovery-passphrase"]
+    assert len(list(folder.glob("headers/*/gv0.img"))) == 2
+
+    at_node2 = ["-e", "host=node2", "-e", "disk=gv0"]
+    rc, said, changed = play(tmp_path, "restore_header", *at_node2)
+    assert rc == 0 and not any(changed.values()), said
+    overwrite(disks["node2"], 0, MIB)
+    healthy = digest(disks["node1"])
+    rc, said, foreseen = play(tmp_path, "restore_header", *at_node2, "--check")
+    assert rc == 0 and not opens(disks["node2"]), said
+    rc, said, changed = play(tmp_path, "restore_header", *at_node2)
+    assert rc == 0 and changed == foreseen and changed["node2"] == 1, said
+    assert opens(disks["node2"]) and digest(disks["node1"]) == healthy and "Now run playbooks/encryption.yml" in said
+
+    add_key(disks["node1"], "another")
+    rc, said, _ = play(tmp_path, "escrow")
+    assert rc != 0 and f"node1: {disks['node1']} has no backup of its present header" in said
+    before = metadata(disks["node1"])
+    rc, said, _ = play(tmp_path, "restore_header", "-e", "host=node1", "-e", "disk=gv0", "-e", "replace=gv0")
+    assert rc == 0 and metadata(disks["node1"]) != before, said
+    rc, said, _ = play(tmp_path, "restore_header", "-e", "host=node1", "-e", "disk=gv7")
+    assert rc != 0 and "declares no disk with the name gv7" in said
+    rc, said, _ = play(tmp_path, "restore_header", "-e", "host=nodex", "-e", "disk=gv0")
+    assert rc != 0 and "with NODE one of node1, node2" in said
+
+
+@pytest.mark.parametrize("passphrase", [None, PASSPHRASE])
+def test_escrow_wants_a_passphrase_of_its_own(tmp_path: Path, passphrase: str | None) -> None:
+    site(tmp_path, cluster_escrow_passphrase=passphrase)
+    rc, said, _ = play(tmp_path, "escrow")
+    assert rc != 0 and "Set cluster_escrow_passphrase" in said and not (tmp_path / "state").exists()
