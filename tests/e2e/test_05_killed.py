@@ -48,11 +48,11 @@ def kill(pid: int) -> None:
             os.kill(one, signal.SIGKILL)
 
 
-def run_and_kill(lab: Lab, layer: str, task: str, delay: float) -> bool:
-    """Run one layer and SIGKILL the whole run ``delay`` seconds into a task; False when it ended before."""
-    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/lab", "playbooks/site.yml"]
+def run_and_kill(playbook: str, options: list[str], task: str, delay: float) -> bool:
+    """Run a playbook and SIGKILL the whole run ``delay`` seconds into a task; False when it ended before."""
+    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/lab", f"playbooks/{playbook}"]
     process = subprocess.Popen(
-        [*argv, "--tags", layer],
+        [*argv, *options],
         cwd=TOP,
         env={**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
@@ -82,7 +82,7 @@ def test_a_layer_that_was_killed_converges_on_the_next_run(lab: Lab, layer: str)
             "begin with bare nodes"
         )
     task, delay = MOMENTS[layer]
-    assert run_and_kill(lab, layer, task, delay), f"{layer} never came to the task {task!r}"
+    assert run_and_kill("site.yml", ["--tags", layer], task, delay), f"{layer} never came to the task {task!r}"
     assert lab.playbook("site.yml", "--tags", layer).rc == 0
     again = lab.playbook("site.yml", "--tags", layer)
     assert again.rc == 0 and changed(again) == {}
