@@ -49,7 +49,7 @@ peers:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import Cli, Peers
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import cli, membership
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
 
@@ -66,8 +66,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    cli = Cli(Runner(), given["glusterd_workdir"], given["glusterd_sock"] or "", given["timeout"])
-    _engine.run(module, Peers(given["peers"], cli, given["local_host"]))
+    asked = cli.Cli(Runner(), given["glusterd_workdir"], given["glusterd_sock"] or "", given["timeout"])
+    _engine.run(module, membership.Peers(given["peers"], asked, given["local_host"]))
 
 
 if __name__ == "__main__":

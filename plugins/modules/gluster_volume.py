@@ -123,7 +123,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import Cli, Volumes
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import cli, volumes
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
 BRICK_OPTIONS: dict[str, Any] = {
@@ -164,8 +164,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    cli = Cli(Runner(), given["glusterd_workdir"], given["glusterd_sock"] or "", given["timeout"])
-    _engine.run(module, Volumes(given["volumes"], cli, given["local_host"]))
+    asked = cli.Cli(Runner(), given["glusterd_workdir"], given["glusterd_sock"] or "", given["timeout"])
+    _engine.run(module, volumes.Volumes(given["volumes"], asked, given["local_host"]))
 
 
 if __name__ == "__main__":

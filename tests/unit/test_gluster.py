@@ -11,7 +11,19 @@ from typing import Any
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends import gluster
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import pool as gluster_pool
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.membership import Peers
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import normal
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
+    parse_heal,
+    parse_online,
+    parse_tasks,
+    parse_volumes,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import parse_pool
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
@@ -63,13 +75,13 @@ def item(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def resource(tmp_path: Path, run: Any, *items: dict[str, Any]) -> gluster.Volumes:
+def resource(tmp_path: Path, run: Any, *items: dict[str, Any]) -> Volumes:
     (tmp_path / "groups").mkdir(exist_ok=True)
     (tmp_path / "groups" / "virt").write_text(VIRT)
-    return gluster.Volumes(items, gluster.Cli(run, str(tmp_path), "", 0), "node1")
+    return Volumes(items, Cli(run, str(tmp_path), "", 0), "node1")
 
 
-def plan(tmp_path: Path, run: Any, *items: dict[str, Any]) -> _engine.Plan[gluster.Cluster]:
+def plan(tmp_path: Path, run: Any, *items: dict[str, Any]) -> _engine.Plan[Cluster]:
     volumes = resource(tmp_path, run, *items)
     return volumes.plan(volumes.read())
 
@@ -79,16 +91,16 @@ def sentences(found: _engine.Plan[Any]) -> list[str]:
 
 
 def test_the_pool(release: str) -> None:
-    peers = gluster.parse_pool(xml(release, "pool"))
+    peers = parse_pool(xml(release, "pool"))
     assert {name for peer in peers for name in peer.names} == {"localhost", "node2", "node3"}
     assert [peer.local for peer in peers].count(True) == 1
     assert all(peer.connected and peer.member for peer in peers)
-    lost = [peer for peer in gluster.parse_pool(xml(release, "pool_peer_down")) if not peer.connected]
+    lost = [peer for peer in parse_pool(xml(release, "pool_peer_down")) if not peer.connected]
     assert [peer.names for peer in lost] == [("node3",)]
 
 
 def test_volumes_and_their_layouts(release: str) -> None:
-    volumes = gluster.parse_volumes(xml(release, "info"))
+    volumes = parse_volumes(xml(release, "info"))
     assert {name: " ".join(volume.layout.words()) for name, volume in volumes.items()} == {
         "gv0": "replica 3",
         "gv1": "replica 3",
@@ -98,30 +110,30 @@ def test_volumes_and_their_layouts(release: str) -> None:
     assert {volumes["gv0"].status, volumes["arb"].status} == {"started", "created"}
     assert [str(brick) for brick in volumes["gv0"].bricks] == [f"{node}:/bricks/gv0/brick" for node in NODES]
     assert volumes["gv0"].options["features.shard"] == "on"
-    assert gluster.parse_volumes(xml(release, "info_none")) == {}
+    assert parse_volumes(xml(release, "info_none")) == {}
 
 
 def test_which_bricks_run(release: str) -> None:
-    volumes = gluster.parse_volumes(xml(release, "info"))
+    volumes = parse_volumes(xml(release, "info"))
     keys = {brick.key: str(brick) for name in ("gv0", "gv1") for brick in volumes[name].bricks}
-    assert gluster.parse_online(xml(release, "status")) == set(keys)
-    down = set(keys) - gluster.parse_online(xml(release, "status_brick_down"))
+    assert parse_online(xml(release, "status")) == set(keys)
+    down = set(keys) - parse_online(xml(release, "status_brick_down"))
     assert [keys[key] for key in down] == ["node3:/bricks/gv1/brick"]
-    gone = {keys[key] for key in set(keys) - gluster.parse_online(xml(release, "status_peer_down"))}
+    gone = {keys[key] for key in set(keys) - parse_online(xml(release, "status_peer_down"))}
     assert gone == {f"node3:/bricks/{name}/brick" for name in ("gv0", "gv1", "gv1b")}
 
 
 def test_tasks_and_heals(release: str) -> None:
-    assert gluster.parse_tasks(xml(release, "status_rebalance")) == {"gv1": ("Rebalance",)}
-    assert gluster.parse_tasks(xml(release, "status")) == {}
-    assert gluster.parse_heal(xml(release, "heal")) == 0
-    assert (gluster.parse_heal(xml(release, "heal_pending")) or 0) > 0
-    assert gluster.parse_heal(xml(release, "heal_brick_down")) is None
+    assert parse_tasks(xml(release, "status_rebalance")) == {"gv1": ("Rebalance",)}
+    assert parse_tasks(xml(release, "status")) == {}
+    assert parse_heal(xml(release, "heal")) == 0
+    assert (parse_heal(xml(release, "heal_pending")) or 0) > 0
+    assert parse_heal(xml(release, "heal_brick_down")) is None
 
 
 def test_an_error_is_read_from_the_answer_and_not_from_the_exit_code(release: str, tmp_path: Path) -> None:
     run = Fake(release, **{"volume set": "set_unknown", "volume create": "create_taken"})
-    cli = gluster.Cli(run, str(tmp_path), "", 0)
+    cli = Cli(run, str(tmp_path), "", 0)
     with pytest.raises(ClusterError, match="nonsense.foo does not exist"):
         cli("volume", "set", "gv1", "nonsense.foo", "1")
     with pytest.raises(ClusterError, match="contained by an existing brick"):
@@ -129,7 +141,7 @@ def test_an_error_is_read_from_the_answer_and_not_from_the_exit_code(release: st
 
 
 def test_a_silent_daemon_is_new_or_broken(release: str, tmp_path: Path) -> None:
-    cli = gluster.Cli(Fake(release, **{"pool list": "no_daemon"}), str(tmp_path), "", 0)
+    cli = Cli(Fake(release, **{"pool list": "no_daemon"}), str(tmp_path), "", 0)
     with pytest.raises(NotYet, match="never used"):
         cli("pool", "list")
     (tmp_path / "glusterd.info").write_text("UUID=1\n")
@@ -143,7 +155,7 @@ def test_a_truncated_answer_is_an_error(release: str, tmp_path: Path) -> None:
         return Completed(0, text(release, "info")[:700], "")
 
     with pytest.raises(ClusterError, match="gluster volume info"):
-        gluster.Cli(run, str(tmp_path), "", 0)("volume", "info")
+        Cli(run, str(tmp_path), "", 0)("volume", "info")
 
 
 def test_a_busy_cluster_is_asked_again(release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +168,7 @@ def test_a_busy_cluster_is_asked_again(release: str, tmp_path: Path, monkeypatch
     def run(argv: Sequence[str], **_: Any) -> Completed:
         return Completed(0, answers.pop(0), "")
 
-    gluster.Cli(run, str(tmp_path), "", 60)("volume", "start", "gv0")
+    Cli(run, str(tmp_path), "", 60)("volume", "start", "gv0")
     assert answers == []
 
 
@@ -206,7 +218,7 @@ def test_check_mode_on_a_fresh_host_lists_the_same_sentences(release: str, tmp_p
 
 def test_a_host_is_the_same_by_any_name(release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = {"node2": {"10.0.0.2"}, "node2.lan": {"10.0.0.2"}}
-    monkeypatch.setattr(gluster, "addresses_of", lambda name: frozenset(addresses.get(name, ())))
+    monkeypatch.setattr(gluster_pool, "addresses_of", lambda name: frozenset(addresses.get(name, ())))
     wanted = item("gv0")
     wanted["bricks"][1]["host"] = "node2.lan"
     assert sentences(plan(tmp_path, Fake(release), wanted)) == []
@@ -304,7 +316,7 @@ def test_deleting_stops_first_and_says_what_stays(release: str, tmp_path: Path) 
     ],
 )
 def test_values_are_compared_by_meaning(release: str, one: str, other: str, same: bool) -> None:
-    assert (gluster.normal(one) == gluster.normal(other)) is same
+    assert (normal(one) == normal(other)) is same
 
 
 class Pool:
@@ -334,8 +346,8 @@ class Pool:
         return Completed(0, ET.tostring(root, encoding="unicode"), "")
 
 
-def peers(run: Callable[..., Completed], tmp_path: Path) -> gluster.Peers:
-    return gluster.Peers(NODES, gluster.Cli(run, str(tmp_path), "", 5), "node1")
+def peers(run: Callable[..., Completed], tmp_path: Path) -> Peers:
+    return Peers(NODES, Cli(run, str(tmp_path), "", 5), "node1")
 
 
 def test_missing_hosts_are_probed_and_awaited(release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,6 +369,6 @@ def test_a_lost_peer_is_a_warning_and_a_rejected_one_a_refusal(release: str, tmp
 
 
 def test_strangers_are_reported_and_stay(release: str, tmp_path: Path) -> None:
-    pool = gluster.Peers(NODES[:2], gluster.Cli(Fake(release), str(tmp_path), "", 0), "node1")
+    pool = Peers(NODES[:2], Cli(Fake(release), str(tmp_path), "", 0), "node1")
     found = pool.plan(pool.read())
     assert found.steps == [] and found.warnings == ["node3 is in the pool but not declared; it was left there"]

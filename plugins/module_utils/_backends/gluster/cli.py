@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""GlusterFS's command line, asked for XML.
+
+The CLI's exit code says nothing in XML mode: ``opRet`` does. What is no XML is a usage error, a
+time limit, or a daemon that does not answer.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._run import Run
+
+CLI_LIMIT = 300.0
+# At every call the CLI starts a Python to learn whether geo-replication is there: four of the five seconds that a call
+# takes on a slow machine. The wrapper that starts it lets PYTHON name another interpreter.
+WITHOUT_GEOREPLICATION = {"PYTHON": "/bin/true"}
+POLL = 1.0
+NO_DAEMON = "Connection failed"
+BUSY = ("Another transaction", "Locking failed", "Locking volume", "lock timed out")
+
+
+class Cli:
+    """The gluster command, talking to one glusterd.
+
+    :param workdir: glusterd's working directory; says whether glusterd was ever used here.
+    :param sock: glusterd's socket; empty for the usual one.
+    :param timeout: seconds for which a busy cluster (another transaction holds the lock) is asked again.
+    """
+
+    def __init__(self, run: Run, workdir: str, sock: str, timeout: float) -> None:
+        self._run = run
+        self.workdir = workdir
+        self._words = ["gluster", *([f"--glusterd-sock={sock}"] if sock else []), "--mode=script", "--xml"]
+        self.timeout = timeout
+
+    def __call__(self, *words: str) -> ET.Element:
+        """Return the root of the answer to ``words``.
+
+        :raises NotYet: glusterd is not there and never was used.
+        :raises ClusterError: what gluster said.
+        """
+        deadline = time.monotonic() + self.timeout
+        while True:
+            root = self._ask(words)
+            if root.findtext("opRet") in (None, "0"):
+                return root
+            said = " ".join((root.findtext("opErrstr") or root.findtext("output") or "no reason given").split())
+            if not any(word in said for word in BUSY) or time.monotonic() > deadline:
+                raise ClusterError(f"gluster {' '.join(words[:3])}: {said}")
+            time.sleep(POLL)
+
+    def _ask(self, words: Sequence[str]) -> ET.Element:
+        try:
+            done = self._run([*self._words, *words], timeout=CLI_LIMIT, ok=None, env=WITHOUT_GEOREPLICATION)
+        except NotYet as error:
+            raise self._absent(str(error)) from error
+        try:
+            return ET.fromstring(done.stdout)
+        except ET.ParseError as error:
+            said = " ".join((done.stdout + " " + done.stderr).split())[:500]
+            if NO_DAEMON in said:
+                raise self._absent("glusterd does not answer") from error
+            raise ClusterError(f"gluster {' '.join(words[:3])}: {said or 'no answer'}") from error
+
+    def _absent(self, what: str) -> ClusterError:
+        if os.path.exists(os.path.join(self.workdir, "glusterd.info")):
+            return ClusterError(
+                f"{what}, though it was used on this host before; see systemctl status glusterd.service"
+            )
+        return NotYet(f"{what} and was never used on this host")

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes as glusterd knows them and as the operator declares them: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import option_text
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import Peer
+
+VOLUME_ID = "trusted.glusterfs.volume-id"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How bricks form sets; ``replica`` is 1 for a dispersed volume."""
+
+    replica: int = 3
+    arbiter: int = 0
+    disperse: int = 0
+    redundancy: int = 0
+
+    @property
+    def size(self) -> int:
+        """Return the number of bricks of one set."""
+        return self.disperse or self.replica
+
+    def words(self) -> list[str]:
+        """Return what the CLI wants to hear."""
+        if self.disperse:
+            return ["disperse", str(self.disperse), "redundancy", str(self.redundancy)]
+        if self.replica == 1:
+            return []
+        return ["replica", str(self.replica), *(["arbiter", str(self.arbiter)] if self.arbiter else [])]
+
+
+@dataclass(frozen=True)
+class Brick:
+    """A directory on a host; ``owner`` is the peer's UUID, or the host's name while it is unknown."""
+
+    host: str
+    path: str
+    owner: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return what identifies the brick, whatever name its host goes by."""
+        return self.owner, self.path
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.path}"
+
+
+Bricks = tuple[Brick, ...]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume as glusterd knows it."""
+
+    name: str
+    status: str
+    layout: Layout
+    bricks: Bricks
+    options: Mapping[str, str]
+    snapshots: int = 0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A volume as the operator declares it; ``bricks`` are (host, path) in the order of the sets."""
+
+    name: str
+    state: str
+    layout: Layout
+    bricks: tuple[tuple[str, str], ...]
+    group: str
+    options: Mapping[str, str]
+    allow: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Everything that one look at the pool tells.
+
+    ``online`` are the keys of bricks whose process runs; ``tasks`` the names of active tasks;
+    ``unhealed`` counts entries, and is None where that is not known; ``groups`` are the option groups of
+    this release, None for one that has no file; ``marked`` are local paths that carry a volume's id.
+    """
+
+    peers: tuple[Peer, ...] = ()
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    online: frozenset[tuple[str, str]] = frozenset()
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unhealed: Mapping[str, Optional[int]] = field(default_factory=dict)
+    groups: Mapping[str, Optional[Mapping[str, str]]] = field(default_factory=dict)
+    marked: frozenset[str] = frozenset()
+    fresh: bool = False
+
+    @property
+    def formed(self) -> bool:
+        """Say whether there is a pool: a glusterd that is alone and has no volume is not in one yet."""
+        return not self.fresh and (len(self.peers) > 1 or bool(self.volumes))
+
+    def is_local(self, brick: Brick) -> bool:
+        """Say whether ``brick`` lies on the host whose glusterd was asked."""
+        return any(peer.local and peer.uuid == brick.owner for peer in self.peers)
+
+
+def wanted_volume(item: Mapping[str, Any]) -> Wanted:
+    """Return an item of the module's list."""
+    disperse = item["disperse"] or 0
+    redundancy = item["redundancy"] or 0
+    replica = 1 if disperse else item["replica"] or 3
+    return Wanted(
+        name=item["name"],
+        state=item["state"],
+        layout=Layout(replica, item["arbiter"] or 0, disperse, redundancy),
+        bricks=tuple((brick["host"], brick["path"].rstrip("/")) for brick in item["bricks"]),
+        group=item["group"] or "",
+        options={name: option_text(value) for name, value in item["options"].items()},
+        allow=frozenset(item["allow"]),
+    )
+
+
+def wanted_bricks(wanted: Wanted, hosts: Mapping[str, str]) -> Bricks:
+    """Return the declared bricks with their owners, as far as the pool knows them."""
+    return tuple(Brick(host, path, hosts.get(host, host)) for host, path in wanted.bricks)
+
+
+def brick_sets(bricks: Bricks, size: int) -> list[Bricks]:
+    """Return bricks by replica or disperse set."""
+    return [bricks[start : start + size] for start in range(0, len(bricks), size)]
+
+
+def brick_keys(bricks: Iterable[Brick]) -> frozenset[tuple[str, str]]:
+    """Return what identifies the bricks."""
+    return frozenset(brick.key for brick in bricks)
+
+
+def brick_names(bricks: Iterable[Brick]) -> str:
+    """Return the bricks for a sentence."""
+    return ", ".join(map(str, bricks))
+
+
+def kind(layout: Layout) -> str:
+    """Return the layout for a sentence."""
+    return " ".join(layout.words()) or "without redundancy"

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of volumes: how their values are spelled and compared."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+WORDS_ON = ("on", "yes", "true", "enable", "enabled")
+WORDS_OFF = ("off", "no", "false", "disable", "disabled")
+UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
+SIZE = re.compile(r"(\d+)\s*([kmgt]?b)?$")
+
+
+def parse_group(text: str) -> dict[str, str]:
+    """Return the options of a group file."""
+    return dict(line.strip().split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+
+
+def normal(value: str) -> str:
+    """Return one spelling for what gluster takes as the same: booleans, and sizes in any unit."""
+    word = value.strip().lower()
+    if word in WORDS_ON:
+        return "on"
+    if word in WORDS_OFF:
+        return "off"
+    size = SIZE.match(word)
+    return str(int(size[1]) * UNITS[size[2] or ""]) if size else value.strip()
+
+
+def option_text(value: Any) -> str:
+    """Return an option's value as gluster writes it; YAML's booleans become on and off."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of one volume from its beginning to its end. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    Cluster,
+    Volume,
+    Wanted,
+    brick_names,
+    kind,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.settings import plan_options
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.topology import (
+    check_layout,
+    check_new_bricks,
+    plan_bricks,
+)
+
+
+def plan_volume(wanted: Wanted, state: Cluster) -> Draft:
+    """Return what leads from ``state`` to the volume as it is declared."""
+    draft = new_draft(wanted, state)
+    if wanted.state == "absent":
+        _remove(draft)
+        return draft
+    check_layout(draft)
+    if draft.have is None:
+        _create(draft)
+    plan_options(draft)
+    _run_or_stop(draft)
+    if draft.have is not None:
+        plan_bricks(draft, draft.have)
+    return draft
+
+
+def _remove(draft: Draft) -> None:
+    have, name = draft.have, draft.wanted.name
+    if have is None:
+        return
+    if "delete" not in draft.wanted.allow:
+        draft.refuse(f"deleting it gives up the data on {len(have.bricks)} bricks; allow: [delete] permits it")
+    if have.snapshots:
+        draft.refuse(f"it has {have.snapshots} snapshots; delete them first")
+    if have.status == "started":
+        draft.step(f"stop volume {name}", "stop", name)
+    sentence = f"delete volume {name}, leaving the data on its bricks: {brick_names(have.bricks)}"
+    draft.step(sentence, "delete", name)
+    draft.after = None
+
+
+def _create(draft: Draft) -> None:
+    wanted, bricks = draft.wanted, draft.bricks
+    check_new_bricks(draft, bricks)
+    sentence = f"create volume {wanted.name} ({kind(wanted.layout)}) on {brick_names(bricks)}"
+    draft.step(sentence, "create", wanted.name, *wanted.layout.words(), *map(str, bricks))
+    draft.after = Volume(wanted.name, "created", wanted.layout, bricks, {})
+
+
+def _run_or_stop(draft: Draft) -> None:
+    name, state = draft.wanted.name, draft.wanted.state
+    if draft.after is None or state == "present" or draft.after.status == state:
+        return
+    if state == "started":
+        draft.step(f"start volume {name}", "start", name)
+    elif draft.after.status == "started":
+        draft.step(f"stop volume {name}", "stop", name)
+    else:
+        return
+    draft.after = replace(draft.after, status=state)

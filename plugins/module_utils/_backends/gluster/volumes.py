@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All declared volumes of a pool: what the module gluster_volume does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    VOLUME_ID,
+    Cluster,
+    Volume,
+    brick_keys,
+    kind,
+    wanted_bricks,
+    wanted_volume,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import parse_group
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
+    parse_heal,
+    parse_online,
+    parse_tasks,
+    parse_volumes,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.planning import plan_volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import (
+    is_this_host,
+    match_hosts,
+    parse_pool,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+
+
+class Volumes:
+    """All declared volumes of the pool; see the module gluster_volume for the items."""
+
+    def __init__(self, items: Sequence[Mapping[str, Any]], cli: Cli, local_name: str) -> None:
+        self._wanted = [wanted_volume(item) for item in items]
+        self._cli = cli
+        self._is_local = (lambda name: name == local_name) if local_name else is_this_host
+
+    def read(self) -> Cluster:
+        """Look once: three calls, and one more for each volume whose bricks are to change."""
+        peers = parse_pool(self._cli("pool", "list"))
+        volumes = parse_volumes(self._cli("volume", "info"))
+        status = self._cli("volume", "status") if any(one.status == "started" for one in volumes.values()) else None
+        hosts = match_hosts({host for one in self._wanted for host, _path in one.bricks}, peers, self._is_local)
+        return Cluster(
+            peers=peers,
+            hosts=hosts,
+            volumes=volumes,
+            online=frozenset() if status is None else parse_online(status),
+            tasks={} if status is None else parse_tasks(status),
+            unhealed={name: self._unhealed(name) for name in self._changing(volumes, hosts)},
+            groups={one.group: self._group(one.group) for one in self._wanted if one.group},
+            marked=frozenset(path for one in self._wanted for _host, path in one.bricks if _is_marked(path)),
+        )
+
+    def _changing(self, volumes: Mapping[str, Volume], hosts: Mapping[str, str]) -> list[str]:
+        return [
+            one.name
+            for one in self._wanted
+            if one.name in volumes
+            and volumes[one.name].status == "started"
+            and brick_keys(wanted_bricks(one, hosts)) != brick_keys(volumes[one.name].bricks)
+        ]
+
+    def _unhealed(self, name: str) -> Optional[int]:
+        try:
+            return parse_heal(self._cli("volume", "heal", name, "info", "summary"))
+        except ClusterError:
+            # What cannot be counted is unknown, and unknown is never taken for healed.
+            return None
+
+    def _group(self, name: str) -> Optional[dict[str, str]]:
+        try:
+            with open(os.path.join(self._cli.workdir, "groups", name), encoding="utf-8") as stream:
+                return parse_group(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def blank(self) -> Cluster:
+        """Return a host without peers and volumes."""
+        return Cluster(fresh=True)
+
+    def plan(self, state: Cluster) -> Plan[Cluster]:
+        """Plan each volume in turn."""
+        plan: Plan[Cluster] = Plan(state)
+        volumes = dict(state.volumes)
+        for wanted in self._wanted:
+            one = plan_volume(wanted, state)
+            plan.steps += [Step(sentence, partial(self._do, words)) for sentence, words in one.steps]
+            plan.refusals += one.refusals
+            plan.warnings += one.warnings
+            volumes.pop(wanted.name, None)
+            if one.after is not None:
+                volumes[wanted.name] = one.after
+        plan.predicted = replace(state, volumes=volumes)
+        return plan
+
+    def _do(self, words: Collection[str]) -> None:
+        self._cli(*words)
+
+    def view(self, state: Cluster) -> dict[str, Any]:
+        """Return the declared volumes as plain data."""
+        return {"volumes": {one.name: _view(state.volumes.get(one.name)) for one in self._wanted}}
+
+
+def _view(volume: Optional[Volume]) -> dict[str, Any]:
+    if volume is None:
+        return {"state": "absent"}
+    return {
+        "state": volume.status,
+        "layout": kind(volume.layout),
+        "bricks": [str(brick) for brick in volume.bricks],
+        "options": dict(sorted(volume.options.items())),
+    }
+
+
+def _is_marked(path: str) -> bool:
+    try:
+        return bool(os.getxattr(path, VOLUME_ID))
+    except OSError:
+        return False
