@@ -59,14 +59,12 @@ def main() -> None:
         argument_spec={
             "peers": {"type": "list", "elements": "str", "required": True},
             "timeout": {"type": "int", "default": 120},
-            "local_host": {"type": "str", "default": ""},
-            "glusterd_sock": {"type": "path"},
-            "glusterd_workdir": {"type": "path", "default": "/var/lib/glusterd"},
+            **cli.OPTIONS,
         },
         supports_check_mode=True,
     )
     given = module.params
-    asked = cli.Cli(Runner(), given["glusterd_workdir"], given["glusterd_sock"] or "", given["timeout"])
+    asked = cli.from_params(Runner(), given)
     _engine.run(module, membership.Peers(given["peers"], asked, given["local_host"]))
 
 

@@ -157,14 +157,12 @@ def main() -> None:
                 "required_together": [("disperse", "redundancy")],
             },
             "timeout": {"type": "int", "default": 120},
-            "local_host": {"type": "str", "default": ""},
-            "glusterd_sock": {"type": "path"},
-            "glusterd_workdir": {"type": "path", "default": "/var/lib/glusterd"},
+            **cli.OPTIONS,
         },
         supports_check_mode=True,
     )
     given = module.params
-    asked = cli.Cli(Runner(), given["glusterd_workdir"], given["glusterd_sock"] or "", given["timeout"])
+    asked = cli.from_params(Runner(), given)
     _engine.run(module, volumes.Volumes(given["volumes"], asked, given["local_host"]))
 
 

@@ -259,6 +259,29 @@ def healed(cluster: Glusterds) -> bool:
     return summary.count("<totalNumberOfEntries>0<") == 3
 
 
+def gate(cluster: Glusterds, **more: Any) -> dict[str, Any]:
+    wanted = {"peers": 3, "volumes": ["gv1"], "interval": 1, "timeout": 60, **cluster.params(), **more}
+    return direct("gluster_heal", wanted)
+
+
+def test_the_gate_is_open_when_all_is_well_and_shut_when_a_host_is_gone(glusterds: Glusterds) -> None:
+    opened = gate(glusterds)
+    assert opened["healthy"] and opened["looks"] >= 3 and not opened["changed"], opened
+    told = direct("gluster_volume_info", {**glusterds.params()})["volumes"]["gv1"]
+    assert told["healed"] and all(brick["online"] and brick["entries"] == 0 for brick in told["bricks"])
+    glusterds.stop(3)
+    wait_until(lambda: "<connected>0" in glusterds.xml("pool", "list"), "the peer is seen as lost")
+    shut = gate(glusterds, timeout=3)
+    for why in ("peer 127.1.1.3 is not connected", "2 of 3 peers", "self-heal daemon on 127.1.1.3", "is offline"):
+        assert why in shut["msg"]
+    checked = direct("gluster_heal", {"volumes": ["gv1"], **glusterds.params(), "timeout": 60}, check=True)
+    assert not checked.get("failed") and not checked["healthy"] and checked["looks"] == 1
+    told = direct("gluster_peer_info", glusterds.params())["peers"]
+    assert [told[name]["connected"] for name in ("localhost", *HOSTS[1:])] == [True, True, False]
+    glusterds.start(3)
+    assert gate(glusterds)["healthy"]
+
+
 def test_the_order_of_bricks_within_a_set_is_no_change(glusterds: Glusterds) -> None:
     wanted = gv1(glusterds, "gv1a", "gv1b")
     wanted["bricks"] = [*reversed(wanted["bricks"][:3]), *wanted["bricks"][3:]]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,13 +12,25 @@ from typing import Any
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import info
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import pool as gluster_pool
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.gate import (
+    Gate,
+    Seen,
+    look_once,
+    pass_gate,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.membership import Peers
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    UNKNOWN,
+    Cluster,
+    Heal,
+    Task,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import normal
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
-    parse_heal,
+    parse_heals,
     parse_online,
     parse_tasks,
     parse_volumes,
@@ -43,6 +56,13 @@ def xml(release: str, name: str) -> ET.Element:
     return ET.fromstring(text(release, name))
 
 
+def answer(release: str, name: str) -> str:
+    """Return a recording; ``healed`` is the one of a volume that is being healed, some time later."""
+    if name != "healed":
+        return text(release, name)
+    return re.sub(r"(<numberOf\w+|<totalNumberOfEntries)>\d+<", r"\1>0<", text(release, "heal_pending"))
+
+
 class Fake:
     """A gluster command that answers with recordings and remembers what it was asked."""
 
@@ -55,7 +75,7 @@ class Fake:
         words = [word for word in argv[1:] if not word.startswith("-")]
         self.asked.append(words)
         name = self._answers.get(" ".join(words), self._answers.get(" ".join(words[:2]), "start"))
-        return Completed(0, text(self._release, name), "")
+        return Completed(0, answer(self._release, name), "")
 
 
 def item(name: str, **more: Any) -> dict[str, Any]:
@@ -124,11 +144,11 @@ def test_which_bricks_run(release: str) -> None:
 
 
 def test_tasks_and_heals(release: str) -> None:
-    assert parse_tasks(xml(release, "status_rebalance")) == {"gv1": ("Rebalance",)}
+    assert parse_tasks(xml(release, "status_rebalance")) == {"gv1": (Task("Rebalance", "in progress"),)}
     assert parse_tasks(xml(release, "status")) == {}
-    assert parse_heal(xml(release, "heal")) == 0
-    assert (parse_heal(xml(release, "heal_pending")) or 0) > 0
-    assert parse_heal(xml(release, "heal_brick_down")) is None
+    assert set(parse_heals(xml(release, "heal")).values()) == {Heal(0, 0)}
+    assert any(heal.entries for heal in parse_heals(xml(release, "heal_pending")).values())
+    assert UNKNOWN in parse_heals(xml(release, "heal_brick_down")).values()
 
 
 def test_an_error_is_read_from_the_answer_and_not_from_the_exit_code(release: str, tmp_path: Path) -> None:
@@ -258,7 +278,7 @@ def grown(*more: str) -> dict[str, Any]:
 
 
 def test_bricks_are_added_to_a_healthy_volume(release: str, tmp_path: Path) -> None:
-    run = Fake(release, **{"volume heal": "heal"})
+    run = Fake(release, **{"volume heal": "healed"})
     found = plan(tmp_path, run, grown("/bricks/gv1c/brick"))
     assert found.refusals == []
     assert sentences(found) == [
@@ -283,13 +303,13 @@ def test_bricks_are_added_to_a_healthy_volume(release: str, tmp_path: Path) -> N
 def test_no_bricks_are_added_while_something_is_wrong(
     release: str, tmp_path: Path, answers: dict[str, str], why: str
 ) -> None:
-    run = Fake(release, **{"volume heal": "heal", **answers})
+    run = Fake(release, **{"volume heal": "healed", **answers})
     found = plan(tmp_path, run, grown("/bricks/gv1c/brick"))
     assert any(why in refusal for refusal in found.refusals)
 
 
 def test_snapshots_bar_a_change_of_bricks(release: str, tmp_path: Path) -> None:
-    volumes = resource(tmp_path, Fake(release, **{"volume heal": "heal"}), grown("/bricks/gv1c/brick"))
+    volumes = resource(tmp_path, Fake(release, **{"volume heal": "healed"}), grown("/bricks/gv1c/brick"))
     state = volumes.read()
     kept = {**state.volumes, "gv1": replace(state.volumes["gv1"], snapshots=2)}
     assert any("2 snapshots" in why for why in volumes.plan(replace(state, volumes=kept)).refusals)
@@ -372,3 +392,114 @@ def test_strangers_are_reported_and_stay(release: str, tmp_path: Path) -> None:
     pool = Peers(NODES[:2], Cli(Fake(release), str(tmp_path), "", 0), "node1")
     found = pool.plan(pool.read())
     assert found.steps == [] and found.warnings == ["node3 is in the pool but not declared; it was left there"]
+
+
+def gate(run: Any, tmp_path: Path, **more: Any) -> Seen:
+    wanted = {"peers": 3, "volumes": ["gv0"], "polls": 3, "interval": 10, "timeout": 60, **more}
+    return pass_gate(Cli(run, str(tmp_path), "", 0), Gate(**wanted))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let sleep pass the time of a clock that stands still otherwise."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    return now
+
+
+def test_the_gate_opens_after_three_good_looks_of_four_calls(release: str, tmp_path: Path, clock: list[float]) -> None:
+    run = Fake(release, **{"volume heal": "heal"})
+    assert gate(run, tmp_path) == Seen([], 3) and clock == [20]
+    assert len(run.asked) == 12
+    assert run.asked[:4] == [
+        ["pool", "list"],
+        ["volume", "info"],
+        ["volume", "status"],
+        ["volume", "heal", "gv0", "info", "summary"],
+    ]
+
+
+def test_good_looks_must_follow_each_other(release: str, tmp_path: Path, clock: list[float]) -> None:
+    heals = iter(["heal", "heal", "heal_pending", "heal", "heal", "heal"])
+
+    class Changing(Fake):
+        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+            if "heal" in argv:
+                return Completed(0, answer(release, next(heals)), "")
+            return super().__call__(argv, **more)
+
+    assert gate(Changing(release), tmp_path).looks == 6
+
+
+@pytest.mark.parametrize(
+    ("answers", "more", "why"),
+    [
+        ({"pool list": "pool_peer_down"}, {}, "peer node3 is not connected; 2 of 3 peers are there"),
+        ({"pool list": "pool_alone"}, {}, "1 of 3 peers are there"),
+        (
+            {"volume status": "status_brick_down"},
+            {"volumes": ["gv1"]},
+            "volume gv1: brick node3:/bricks/gv1/brick is offline",
+        ),
+        (
+            {"volume status": "status_peer_down"},
+            {"volumes": ["gv1"]},
+            "volume gv1: the self-heal daemon on node3 does not run",
+        ),
+        ({"volume status": "status_rebalance"}, {"volumes": ["gv1"]}, "volume gv1: a Rebalance is in progress"),
+        ({"volume heal": "heal_pending"}, {"volumes": ["gv1"]}, "entries wait to be healed"),
+        ({"volume heal": "heal_brick_down"}, {"volumes": ["gv1"]}, "the number of entries to heal is unknown"),
+        ({"volume heal": "no_daemon"}, {}, "the number of entries to heal is unknown"),
+        ({}, {"volumes": ["gone"]}, "volume gone: it does not exist"),
+        ({}, {"volumes": ["arb"]}, "volume arb: it is created, not started"),
+        ({}, {"timeout": 15}, "all was well in the last 2 looks, 3 in a row are asked for"),
+    ],
+)
+def test_the_gate_stays_shut(
+    release: str, tmp_path: Path, clock: list[float], answers: dict[str, str], more: dict[str, Any], why: str
+) -> None:
+    run = Fake(release, **{"volume heal": "heal", **answers})
+    with pytest.raises(ClusterError, match=re.escape(why)):
+        gate(run, tmp_path, **more)
+    assert clock[0] <= 60
+
+
+def test_split_brain_is_named(release: str, tmp_path: Path, clock: list[float]) -> None:
+    pending = text(release, "heal_pending")
+    split = pending.replace("<numberOfEntriesInSplitBrain>0<", "<numberOfEntriesInSplitBrain>1<", 1)
+
+    class Split(Fake):
+        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+            return Completed(0, split, "") if "heal" in argv else super().__call__(argv, **more)
+
+    with pytest.raises(ClusterError, match="in split-brain on node1:/bricks/gv1/brick.*heal gv1 info split-brain"):
+        gate(Split(release), tmp_path, volumes=["gv1"])
+
+
+def test_in_check_mode_the_gate_looks_once_even_where_gluster_never_was(release: str, tmp_path: Path) -> None:
+    wanted = Gate(3, (), 3, 10, 60)
+    seen = look_once(Cli(Fake(release, **{"pool list": "no_daemon"}), str(tmp_path), "", 0), wanted)
+    assert seen.looks == 1 and "never used" in seen.troubles[0]
+
+
+def test_what_volume_info_tells(release: str, tmp_path: Path) -> None:
+    run = Fake(release, **{"volume heal": "heal_brick_down"})
+    told = info.volumes(Cli(run, str(tmp_path), "", 0), ["gv1", "arb"], heal=True)["volumes"]
+    assert list(told) == ["arb", "gv1"] and not told["gv1"]["healed"] and not told["arb"]["healed"]
+    assert told["gv1"]["bricks"][0]["path"] == "/bricks/gv1/brick" and told["gv1"]["bricks"][3]["set"] == 1
+    assert None in [brick["entries"] for brick in told["gv1"]["bricks"]]
+    assert all(brick["online"] for brick in told["gv1"]["bricks"])
+    assert len(run.asked) == 4
+    healed = info.volumes(Cli(Fake(release, **{"volume heal": "healed"}), str(tmp_path), "", 0), ["gv1"], heal=True)
+    assert healed["volumes"]["gv1"]["healed"]
+
+
+def test_what_peer_info_tells(release: str, tmp_path: Path) -> None:
+    told = info.peers(Cli(Fake(release, **{"pool list": "pool_peer_down"}), str(tmp_path), "", 0))["peers"]
+    assert told["localhost"]["local"] and told["node2"]["connected"] and not told["node3"]["connected"]
+    assert all(len(peer["uuid"]) == 36 for peer in told.values())
+    fresh = Cli(Fake(release, **{"pool list": "no_daemon"}), str(tmp_path), "", 0)
+    assert info.unless_new(lambda: info.peers(fresh), check=True) == {"available": False}
+    with pytest.raises(NotYet):
+        info.unless_new(lambda: info.peers(fresh), check=False)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
@@ -22,6 +23,12 @@ WITHOUT_GEOREPLICATION = {"PYTHON": "/bin/true"}
 POLL = 1.0
 NO_DAEMON = "Connection failed"
 BUSY = ("Another transaction", "Locking failed", "Locking volume", "lock timed out")
+# Options that every module of this backend takes: which glusterd to ask.
+OPTIONS: dict[str, Any] = {
+    "local_host": {"type": "str", "default": ""},
+    "glusterd_sock": {"type": "path"},
+    "glusterd_workdir": {"type": "path", "default": "/var/lib/glusterd"},
+}
 
 
 class Cli:
@@ -73,3 +80,8 @@ class Cli:
                 f"{what}, though it was used on this host before; see systemctl status glusterd.service"
             )
         return NotYet(f"{what} and was never used on this host")
+
+
+def from_params(run: Run, given: Mapping[str, Any]) -> Cli:
+    """Return the command line that a module's parameters mean."""
+    return Cli(run, given["glusterd_workdir"], given["glusterd_sock"] or "", given["timeout"])

@@ -11,6 +11,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import Peer
 
 VOLUME_ID = "trusted.glusterfs.volume-id"
+REMOVAL = "Remove brick"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,33 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Task:
+    """Work on a volume that glusterd knows of; ``bricks`` are those that a removal is about, as ``host:path``."""
+
+    kind: str
+    status: str
+    bricks: frozenset[str] = frozenset()
+
+    @property
+    def active(self) -> bool:
+        """Say whether it works, or holds the volume until somebody commits or stops it."""
+        return self.status.endswith("in progress") or (self.kind == REMOVAL and self.status in ("completed", "failed"))
+
+
+@dataclass(frozen=True)
+class Heal:
+    """What waits to be healed on a brick, None where that is not known."""
+
+    entries: Optional[int]
+    split_brain: Optional[int]
+
+
+UNKNOWN = Heal(None, None)
+# The heal state of a volume, by brick as ``host:path``.
+Heals = Mapping[str, Heal]
+
+
+@dataclass(frozen=True)
 class Wanted:
     """A volume as the operator declares it; ``bricks`` are (host, path) in the order of the sets."""
 
@@ -85,17 +113,18 @@ class Wanted:
 class Cluster:
     """Everything that one look at the pool tells.
 
-    ``online`` are the keys of bricks whose process runs; ``tasks`` the names of active tasks;
-    ``unhealed`` counts entries, and is None where that is not known; ``groups`` are the option groups of
-    this release, None for one that has no file; ``marked`` are local paths that carry a volume's id.
+    ``online`` are the keys of bricks whose process runs, ``healers`` volumes and the hosts on which their self-heal
+    daemon runs; ``heals`` has the volumes that were asked; ``groups`` are the option groups of this release, None for
+    one that has no file; ``marked`` are local paths that carry a volume's id.
     """
 
     peers: tuple[Peer, ...] = ()
     hosts: Mapping[str, str] = field(default_factory=dict)
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     online: frozenset[tuple[str, str]] = frozenset()
-    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    unhealed: Mapping[str, Optional[int]] = field(default_factory=dict)
+    healers: frozenset[tuple[str, str]] = frozenset()
+    tasks: Mapping[str, tuple[Task, ...]] = field(default_factory=dict)
+    heals: Mapping[str, Heals] = field(default_factory=dict)
     groups: Mapping[str, Optional[Mapping[str, str]]] = field(default_factory=dict)
     marked: frozenset[str] = frozenset()
     fresh: bool = False

@@ -6,8 +6,15 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import Optional
 
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Brick, Layout, Volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    Brick,
+    Heal,
+    Layout,
+    Task,
+    Volume,
+)
 
+HEALER = "Self-heal Daemon"
 STATUS_NAMES = {"0": "created", "1": "started", "2": "stopped"}
 
 
@@ -55,26 +62,42 @@ def parse_online(root: ET.Element) -> frozenset[tuple[str, str]]:
     )
 
 
-def parse_tasks(root: ET.Element) -> dict[str, tuple[str, ...]]:
-    """Return the kinds of the tasks in progress, by volume, of ``volume status``."""
-    found = {}
-    for volume in root.iter("volume"):
-        active = tuple(
-            task.findtext("type") or "task"
-            for task in volume.iterfind("tasks/task")
-            if task.findtext("statusStr") == "in progress"
+def parse_healers(root: ET.Element) -> frozenset[tuple[str, str]]:
+    """Return volume and host of each self-heal daemon that ``volume status`` says is running."""
+    return frozenset(
+        (volume.findtext("volName") or "", node.findtext("peerid") or "")
+        for volume in root.iter("volume")
+        for node in volume.iterfind("node")
+        if node.findtext("hostname") == HEALER and node.findtext("status") == "1"
+    )
+
+
+def parse_tasks(root: ET.Element) -> dict[str, tuple[Task, ...]]:
+    """Return the tasks that ``volume status`` lists, by volume."""
+    found = {
+        volume.findtext("volName") or "": tuple(_parse_task(task) for task in volume.iterfind("tasks/task"))
+        for volume in root.iter("volume")
+    }
+    return {name: tasks for name, tasks in found.items() if tasks}
+
+
+def _parse_task(element: ET.Element) -> Task:
+    return Task(
+        kind=element.findtext("type") or "task",
+        status=element.findtext("statusStr") or "unknown",
+        bricks=frozenset(brick.text or "" for brick in element.iterfind("params/brick")),
+    )
+
+
+def parse_heals(root: ET.Element) -> dict[str, Heal]:
+    """Return the heal state of each brick of ``heal info summary``; what is no number is unknown."""
+    return {
+        brick.findtext("name") or "": Heal(
+            _number(brick.findtext("totalNumberOfEntries")), _number(brick.findtext("numberOfEntriesInSplitBrain"))
         )
-        if active:
-            found[volume.findtext("volName") or ""] = active
-    return found
+        for brick in root.iterfind("healInfo/bricks/brick")
+    }
 
 
-def parse_heal(root: ET.Element) -> Optional[int]:
-    """Return the number of entries that ``heal info summary`` counts, None when a brick gives no number."""
-    total = 0
-    for brick in root.iterfind("healInfo/bricks/brick"):
-        count = brick.findtext("totalNumberOfEntries") or ""
-        if not count.isdigit():
-            return None
-        total += int(count)
-    return total
+def _number(text: Optional[str]) -> Optional[int]:
+    return int(text) if text and text.isdigit() else None

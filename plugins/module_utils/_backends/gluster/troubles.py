@@ -1,23 +1,104 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why the bricks of a volume must not change now."""
+"""What is wrong with a pool and its volumes: why bricks must not change now, and why an operator has to wait."""
 
 from __future__ import annotations
 
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster, Volume
+from collections.abc import Collection, Iterable
+from typing import Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    UNKNOWN,
+    Brick,
+    Cluster,
+    Heals,
+    Volume,
+)
+
+
+def unhealed(bricks: Iterable[Brick], heals: Heals) -> Optional[int]:
+    """Return how many entries wait to be healed on ``bricks``, None when one of them gave no number."""
+    counts = [heals.get(str(brick), UNKNOWN).entries for brick in bricks]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def peer_troubles(state: Cluster, beside: Collection[str] = ()) -> list[str]:
+    """Return which peers are not there, ``beside`` those whose UUID is given."""
+    absent = [peer for peer in state.peers if not peer.connected and peer.uuid not in beside]
+    return [f"peer {peer.names[0]} is not connected" for peer in absent]
+
+
+def brick_troubles(bricks: Iterable[Brick], state: Cluster) -> list[str]:
+    """Return which of ``bricks`` do not run."""
+    return [f"brick {brick} is offline" for brick in bricks if brick.key not in state.online]
+
+
+def heal_troubles(volume: Volume, state: Cluster) -> list[str]:
+    """Return what of a started volume waits to be healed; unknown is not healed."""
+    heals = state.heals.get(volume.name, {})
+    count = unhealed(volume.bricks, heals)
+    if volume.layout.size == 1 or count == 0:
+        return []
+    split = [name for name, heal in heals.items() if heal.split_brain]
+    if split:
+        how = f"gluster volume heal {volume.name} info split-brain"
+        return [f"entries are in split-brain on {', '.join(split)}, which heals only by hand (see {how})"]
+    return ["the number of entries to heal is unknown" if count is None else f"{count} entries wait to be healed"]
+
+
+def task_troubles(volume: Volume, state: Cluster) -> list[str]:
+    """Return the tasks that are not over."""
+    return [
+        f"a {task.kind} is in progress"
+        if task.status.endswith("in progress")
+        else f"a {task.kind} ({task.status}) waits to be committed or stopped"
+        for task in state.tasks.get(volume.name, ())
+        if task.active
+    ]
+
+
+def healer_troubles(volume: Volume, state: Cluster) -> list[str]:
+    """Return the hosts of a started volume on which nothing heals it."""
+    if volume.layout.size == 1:
+        return []
+    hosts = {brick.owner: brick.host for brick in volume.bricks}
+    missing = [host for uuid, host in hosts.items() if (volume.name, uuid) not in state.healers]
+    return [f"the self-heal daemon on {host} does not run" for host in missing]
 
 
 def troubles(volume: Volume, state: Cluster) -> list[str]:
     """Return why the topology of ``volume`` must not change now."""
-    found = [f"peer {peer.names[0]} is not connected" for peer in state.peers if not peer.connected]
+    found = peer_troubles(state)
     if volume.status == "started":
-        offline = [brick for brick in volume.bricks if brick.key not in state.online]
-        found += [f"brick {brick} is offline" for brick in offline]
-        unhealed = state.unhealed.get(volume.name)
-        if volume.layout.size > 1 and unhealed is None:
-            found.append("the number of entries to heal is unknown")
-        elif unhealed:
-            found.append(f"{unhealed} entries wait to be healed")
-    found += [f"a {task} is in progress" for task in state.tasks.get(volume.name, ())]
+        found += brick_troubles(volume.bricks, state) + heal_troubles(volume, state)
+    found += task_troubles(volume, state)
     if volume.snapshots:
         found.append(f"it has {volume.snapshots} snapshots")
     return found
+
+
+def gate_troubles(state: Cluster, names: Collection[str], peers: int) -> list[str]:
+    """Return what is not as it must be before a node may go.
+
+    :param names: the volumes that count; all started ones when empty.
+    :param peers: how many members the pool must have, this host included; 0 for those that it knows.
+    """
+    found = peer_troubles(state)
+    found += [f"peer {peer.names[0]} is no member ({peer.state})" for peer in state.peers if not peer.member]
+    there = sum(peer.connected and peer.member for peer in state.peers)
+    if there < peers:
+        found.append(f"{there} of {peers} peers are there")
+    for name in names or [name for name, volume in state.volumes.items() if volume.status == "started"]:
+        found += [f"volume {name}: {why}" for why in _volume_gate(name, state)]
+    return found
+
+
+def _volume_gate(name: str, state: Cluster) -> list[str]:
+    volume = state.volumes.get(name)
+    if volume is None or volume.status != "started":
+        return ["it does not exist" if volume is None else f"it is {volume.status}, not started"]
+    return (
+        brick_troubles(volume.bricks, state)
+        + healer_troubles(volume, state)
+        + heal_troubles(volume, state)
+        + task_troubles(volume, state)
+    )

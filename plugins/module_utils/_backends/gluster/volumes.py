@@ -20,20 +20,13 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     wanted_volume,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import parse_group
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
-    parse_heal,
-    parse_online,
-    parse_tasks,
-    parse_volumes,
-)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.planning import plan_volume
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import (
     is_this_host,
     match_hosts,
-    parse_pool,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import read_cluster, with_heals
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
 
 class Volumes:
@@ -46,17 +39,12 @@ class Volumes:
 
     def read(self) -> Cluster:
         """Look once: three calls, and one more for each volume whose bricks are to change."""
-        peers = parse_pool(self._cli("pool", "list"))
-        volumes = parse_volumes(self._cli("volume", "info"))
-        status = self._cli("volume", "status") if any(one.status == "started" for one in volumes.values()) else None
-        hosts = match_hosts({host for one in self._wanted for host, _path in one.bricks}, peers, self._is_local)
-        return Cluster(
-            peers=peers,
+        seen = read_cluster(self._cli)
+        hosts = match_hosts({host for one in self._wanted for host, _path in one.bricks}, seen.peers, self._is_local)
+        seen = with_heals(self._cli, seen, self._changing(seen.volumes, hosts))
+        return replace(
+            seen,
             hosts=hosts,
-            volumes=volumes,
-            online=frozenset() if status is None else parse_online(status),
-            tasks={} if status is None else parse_tasks(status),
-            unhealed={name: self._unhealed(name) for name in self._changing(volumes, hosts)},
             groups={one.group: self._group(one.group) for one in self._wanted if one.group},
             marked=frozenset(path for one in self._wanted for _host, path in one.bricks if _is_marked(path)),
         )
@@ -65,17 +53,8 @@ class Volumes:
         return [
             one.name
             for one in self._wanted
-            if one.name in volumes
-            and volumes[one.name].status == "started"
-            and brick_keys(wanted_bricks(one, hosts)) != brick_keys(volumes[one.name].bricks)
+            if one.name in volumes and brick_keys(wanted_bricks(one, hosts)) != brick_keys(volumes[one.name].bricks)
         ]
-
-    def _unhealed(self, name: str) -> Optional[int]:
-        try:
-            return parse_heal(self._cli("volume", "heal", name, "info", "summary"))
-        except ClusterError:
-            # What cannot be counted is unknown, and unknown is never taken for healed.
-            return None
 
     def _group(self, name: str) -> Optional[dict[str, str]]:
         try:

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Waits until a node may go: what the module gluster_heal does. Changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import read_cluster, with_heals
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import gate_troubles
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What must be seen ``polls`` times in a row, ``interval`` seconds apart, before ``timeout`` seconds are over."""
+
+    peers: int
+    volumes: Sequence[str]
+    polls: int
+    interval: float
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What stood in the way at the last of several looks."""
+
+    troubles: list[str]
+    looks: int
+
+
+def look(cli: Cli, gate: Gate) -> list[str]:
+    """Return what stands in the way now."""
+    state = read_cluster(cli)
+    state = with_heals(cli, state, gate.volumes or state.volumes)
+    return gate_troubles(state, gate.volumes, gate.peers)
+
+
+def look_once(cli: Cli, gate: Gate) -> Seen:
+    """Return what a run would wait for: check mode, also on a host on which gluster was never used."""
+    try:
+        return Seen(look(cli, gate), 1)
+    except NotYet as error:
+        return Seen([str(error)], 1)
+
+
+def pass_gate(cli: Cli, gate: Gate) -> Seen:
+    """Wait until nothing has stood in the way for ``gate.polls`` looks in a row.
+
+    :raises ClusterError: something still did when the time was over.
+    """
+    deadline = time.monotonic() + gate.timeout
+    looks = good = 0
+    while True:
+        found = look(cli, gate)
+        looks += 1
+        good = 0 if found else good + 1
+        if good >= gate.polls:
+            return Seen([], looks)
+        if time.monotonic() + gate.interval > deadline:
+            raise ClusterError(_failure(gate, found, good))
+        time.sleep(gate.interval)
+
+
+def _failure(gate: Gate, found: Sequence[str], good: int) -> str:
+    if found:
+        return f"not as it must be after {gate.timeout:.0f} s: {'; '.join(found)}"
+    return (
+        f"all was well in the last {good} looks, {gate.polls} in a row are asked for, and {gate.timeout:.0f} s are "
+        "over; raise timeout"
+    )

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One look at a pool and its volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster, Heals
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
+    parse_healers,
+    parse_heals,
+    parse_online,
+    parse_tasks,
+    parse_volumes,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import parse_pool
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+
+
+def read_cluster(cli: Cli) -> Cluster:
+    """Return peers, volumes, and what of them runs: three calls, two while no volume is started."""
+    peers = parse_pool(cli("pool", "list"))
+    volumes = parse_volumes(cli("volume", "info"))
+    state = Cluster(peers=peers, volumes=volumes)
+    if not any(volume.status == "started" for volume in volumes.values()):
+        return state
+    status = cli("volume", "status")
+    return replace(state, online=parse_online(status), healers=parse_healers(status), tasks=parse_tasks(status))
+
+
+def with_heals(cli: Cli, state: Cluster, names: Iterable[str]) -> Cluster:
+    """Return ``state`` with what waits to be healed in ``names``, one call for each that has copies and is started."""
+    asked = [name for name in names if name in state.volumes]
+    heals = {
+        name: _heals(cli, name)
+        for name in asked
+        if state.volumes[name].status == "started" and state.volumes[name].layout.size > 1
+    }
+    return replace(state, heals=heals)
+
+
+def _heals(cli: Cli, name: str) -> Heals:
+    try:
+        return parse_heals(cli("volume", "heal", name, "info", "summary"))
+    except ClusterError:
+        # What cannot be counted is unknown, and unknown is never taken for healed.
+        return {}
