@@ -10,12 +10,16 @@ module: gluster_volume
 short_description: Declare all volumes of a GlusterFS pool in one execution
 version_added: 0.1.0
 description:
-  - Creates volumes, sets their options, starts, stops and deletes them, and adds bricks. Run it once, on one host.
+  - Creates volumes, sets their options, starts, stops and deletes them, adds, replaces, resets and takes out bricks.
+    Run it once, on one host.
   - Reads the pool and all volumes with three calls, and sets all options of a volume with one. Options are compared by
     meaning (V(enable) is V(on), V(64MB) is V(67108864)), hosts by their identity, whatever name they go by.
-  - Refuses what endangers data before it changes anything; see O(volumes[].allow). It never passes C(force) to gluster.
-  - While a peer is disconnected, a brick is offline, entries wait to be healed, a task is in progress, or snapshots
-    exist, no bricks are added. TLS is not toggled on a started volume, sharding not on one that may hold data.
+  - Refuses what endangers data before it changes anything; see O(volumes[].allow). It never passes C(force) to gluster
+    where gluster's own checks would be skipped, unless it has made them itself.
+  - While a peer is disconnected, a brick is offline, entries wait to be healed (or their number is unknown), a task is
+    in progress, or snapshots exist, bricks are not changed; a dead brick may be replaced or reset nevertheless.
+  - TLS is not toggled on a started volume, sharding not on one that may hold data. Bricks on the root filesystem, on a
+    bare mount point, or with the id of another volume are not taken.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: [personal.cluster.engine, personal.cluster.glusterd]
 options:
@@ -66,16 +70,83 @@ options:
         description: Option group shipped with GlusterFS, as V(virt), that is applied beneath O(volumes[].options).
         type: str
       options:
-        description: Options by their full names. Others that are set on the volume are left alone.
+        description: Options by their full names.
         type: dict
         default: {}
+      options_purge:
+        description:
+          - Reset options that are set on the volume and not declared. Those of the whole cluster, those that glusterd
+            sets at creation or with commands of their own (quota, bitrot), and C(user.*) are left alone.
+        type: bool
+        default: false
+      bricks_purge:
+        description:
+          - Take bricks that are not declared out of the volume, in whole sets, when their data has moved to the others.
+            Needs V(shrink) in O(volumes[].allow). Refused on a sharded volume that was ever started.
+        type: bool
+        default: false
+      replace:
+        description:
+          - Bricks that others take the place of; O(volumes[].bricks) has the new ones. May stay when it is done.
+          - Run it on the host of the new brick, where its filesystem is looked at; gluster does not look by itself.
+          - A brick that runs is replaced only while nothing waits to be healed. For a dead one the others of its set
+            must run, without split-brain.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          from:
+            description: The brick that goes.
+            type: dict
+            required: true
+            suboptions: &place
+              host:
+                description: Name of the host in the pool.
+                type: str
+                required: true
+              path:
+                description: Directory of the brick.
+                type: path
+                required: true
+          to:
+            description: The brick that comes.
+            type: dict
+            required: true
+            suboptions: *place
+      reset:
+        description:
+          - Bricks whose filesystem was made anew, and that are to be filled in their old place. Those that run are left
+            alone, so it may stay declared. Run it on their host.
+          - One that still carries the id of the volume has not lost its data, and is refused; it needs to be started.
+        type: list
+        elements: dict
+        default: []
+        suboptions: *place
+      rebalance:
+        description:
+          - What follows when bricks were added. V(fix-layout) lets new files go to them, V(full) moves files there too,
+            and is refused on a sharded volume that was ever started. A mark on the volume, the option
+            C(user.personal-cluster.balance), tells a later run what was not done yet.
+        type: str
+        choices: [none, fix-layout, full]
+        default: none
+      wait:
+        description:
+          - Wait for the end of a rebalance. Bricks are taken out only by a run that waits; without it their data only
+            begins to move.
+        type: bool
+        default: true
+      timeout:
+        description: Seconds to wait for data to move, and for a new brick to run.
+        type: int
+        default: 3600
       allow:
         description:
           - What would be refused otherwise. V(delete) permits O(volumes[].state=absent); V(replica_change) permits
-            fewer than three copies, and raising their number.
+            fewer than three copies, and raising their number; V(shrink) permits O(volumes[].bricks_purge).
         type: list
         elements: str
-        choices: [delete, replica_change]
+        choices: [delete, replica_change, shrink]
         default: []
   timeout:
     description: Seconds to wait for another transaction of the pool to finish.
@@ -96,6 +167,43 @@ EXAMPLES = r"""
         options:
           storage.owner-uid: 64055
           storage.owner-gid: 64055
+  run_once: true
+
+- name: Fill a brick whose disk was replaced, on its host
+  personal.cluster.gluster_volume:
+    volumes:
+      - name: gv0
+        group: virt
+        bricks:
+          - {host: node1, path: /bricks/gv0/brick}
+          - {host: node2, path: /bricks/gv0/brick}
+          - {host: node3, path: /bricks/gv0/brick}
+        reset:
+          - {host: node3, path: /bricks/gv0/brick}
+
+- name: Move the brick of a host to another disk, on that host
+  personal.cluster.gluster_volume:
+    volumes:
+      - name: gv1
+        bricks:
+          - {host: node1, path: /bricks/gv1/brick}
+          - {host: node2, path: /bricks/gv1/brick}
+          - {host: node3, path: /bricks/new/brick}
+        replace:
+          - from: {host: node3, path: /bricks/gv1/brick}
+            to: {host: node3, path: /bricks/new/brick}
+
+- name: Keep one set of bricks, and only the options that are declared
+  personal.cluster.gluster_volume:
+    volumes:
+      - name: gv1
+        bricks:
+          - {host: node1, path: /bricks/gv1/brick}
+          - {host: node2, path: /bricks/gv1/brick}
+          - {host: node3, path: /bricks/gv1/brick}
+        bricks_purge: true
+        options_purge: true
+        allow: [shrink]
   run_once: true
 
 - name: Delete a volume, leaving the data on its bricks
@@ -130,6 +238,10 @@ BRICK_OPTIONS: dict[str, Any] = {
     "host": {"type": "str", "required": True},
     "path": {"type": "path", "required": True},
 }
+REPLACE_OPTIONS: dict[str, Any] = {
+    "from": {"type": "dict", "required": True, "options": BRICK_OPTIONS},
+    "to": {"type": "dict", "required": True, "options": BRICK_OPTIONS},
+}
 VOLUME_OPTIONS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "started", "stopped", "absent"], "default": "started"},
@@ -140,7 +252,14 @@ VOLUME_OPTIONS: dict[str, Any] = {
     "bricks": {"type": "list", "elements": "dict", "default": [], "options": BRICK_OPTIONS},
     "group": {"type": "str"},
     "options": {"type": "dict", "default": {}},
-    "allow": {"type": "list", "elements": "str", "choices": ["delete", "replica_change"], "default": []},
+    "allow": {"type": "list", "elements": "str", "choices": ["delete", "replica_change", "shrink"], "default": []},
+    "options_purge": {"type": "bool", "default": False},
+    "bricks_purge": {"type": "bool", "default": False},
+    "replace": {"type": "list", "elements": "dict", "default": [], "options": REPLACE_OPTIONS},
+    "reset": {"type": "list", "elements": "dict", "default": [], "options": BRICK_OPTIONS},
+    "rebalance": {"type": "str", "choices": ["none", "fix-layout", "full"], "default": "none"},
+    "wait": {"type": "bool", "default": True},
+    "timeout": {"type": "int", "default": 3600},
 }
 
 
@@ -163,7 +282,7 @@ def main() -> None:
     )
     given = module.params
     asked = cli.from_params(Runner(), given)
-    _engine.run(module, volumes.Volumes(given["volumes"], asked, given["local_host"]))
+    _engine.run(module, volumes.Volumes(given["volumes"], asked, given["local_host"]), alone=True)
 
 
 if __name__ == "__main__":

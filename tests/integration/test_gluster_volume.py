@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,10 @@ def test_other_spellings_are_no_change(glusterds: Glusterds) -> None:
 
 def test_what_damages_or_cuts_off_is_refused(glusterds: Glusterds) -> None:
     refused(glusterds, gv0(glusterds, options={"features.shard": False}), "features.shard", "make a new volume")
+    block = gv0(glusterds, options={"features.shard-block-size": "128MB"})
+    refused(glusterds, block, "features.shard-block-size", "make a new volume")
+    unsharded = gv0(glusterds, group=None, options={"storage.owner-uid": 64055}, options_purge=True)
+    refused(glusterds, unsharded, "changing features.shard")
     refused(glusterds, gv0(glusterds, options={"client.ssl": True}), "stop the volume first")
     refused(glusterds, gv0(glusterds, state="absent"), "allow: [delete]")
     refused(glusterds, gv0(glusterds, options={"quick-read": "off"}), "full name")
@@ -290,6 +295,162 @@ def test_the_order_of_bricks_within_a_set_is_no_change(glusterds: Glusterds) -> 
     refused(glusterds, wanted, "sets cannot be regrouped")
 
 
+def files(cluster: Glusterds, volume: str, count: int) -> None:
+    """Write files into a volume, each named and filled alike."""
+    with mounted(cluster, volume) as top:
+        for number in range(count):
+            (top / f"file{number}").write_text(f"{number}\n" * 1000)
+
+
+def read_back(cluster: Glusterds, volume: str, count: int) -> None:
+    with mounted(cluster, volume) as top:
+        assert sorted(path.name for path in top.iterdir()) == sorted(f"file{number}" for number in range(count))
+        for number in range(count):
+            assert (top / f"file{number}").read_text() == f"{number}\n" * 1000
+
+
+@contextmanager
+def mounted(cluster: Glusterds, volume: str) -> Iterator[Path]:
+    top = cluster.top / "mnt"
+    top.mkdir(exist_ok=True)
+    log = cluster.top / "mnt.log"
+    subprocess.run(["glusterfs", "-s", HOSTS[0], "--volfile-id", volume, "-l", log, top], check=True, timeout=60)
+    try:
+        wait_until(lambda: os.path.ismount(top), "the volume is mounted")
+        yield top
+    finally:
+        subprocess.run(["umount", "-l", top], check=True)
+
+
+def test_new_bricks_are_balanced_and_taken_out_again_with_their_data(glusterds: Glusterds) -> None:
+    files(glusterds, "gv1", 40)
+    # The second set was added by an earlier test, which asked for no rebalance.
+    done = both(
+        lambda *, check=False: volumes(glusterds, gv1(glusterds, "gv1a", "gv1b", rebalance="full"), check=check)
+    )
+    assert done["actions"] == ["rebalance volume gv1 (full)"]
+    brick = Path(glusterds.brick(1, "gv1b"))
+    assert [path for path in brick.iterdir() if path.name.startswith("file") and path.stat().st_size]
+    one_set = gv1(glusterds, "gv1a")
+    refused(glusterds, one_set, "set bricks_purge")
+    refused(glusterds, {**one_set, "bricks_purge": True}, "allow: [shrink] permits it")
+    shrunk = {**one_set, "bricks_purge": True, "allow": ["shrink"]}
+    half = {**shrunk, "bricks": [*one_set["bricks"], *glusterds.bricks("gv1b")[:2], *glusterds.bricks("gv1c")[2:]]}
+    refused(glusterds, half, "only whole sets")
+    started = volumes(glusterds, {**shrunk, "wait": False})
+    assert not started.get("failed"), started["msg"]
+    assert [action.split(" gv1")[0] for action in started["actions"]] == ["move the data of volume"]
+    refused(glusterds, gv1(glusterds, "gv1a", "gv1b", "gv1c"), "a Remove brick (")
+    done = both(lambda *, check=False: volumes(glusterds, shrunk, check=check))
+    assert done["actions"][0].startswith("take out of volume gv1: 127.1.1.1:")
+    assert "gv1b" not in glusterds.xml("volume", "info", "gv1")
+    read_back(glusterds, "gv1", 40)
+
+
+def test_options_that_nobody_declares_are_reset_when_asked(glusterds: Glusterds) -> None:
+    glusterds.xml("volume", "set", "gv1", "network.ping-timeout", "30", "performance.readdir-ahead", "on")
+    glusterds.xml("volume", "set", "gv1", "user.mine", "1")
+    glusterds.xml("volume", "set", "all", "cluster.server-quorum-ratio", "51")
+    kept = volumes(glusterds, gv1(glusterds, "gv1a"))
+    assert not kept["changed"]
+    done = both(lambda *, check=False: volumes(glusterds, gv1(glusterds, "gv1a", options_purge=True), check=check))
+    assert done["actions"] == [
+        "reset on volume gv1: performance.readdir-ahead (was on), network.ping-timeout (was 30)"
+    ] or done["actions"] == ["reset on volume gv1: network.ping-timeout (was 30), performance.readdir-ahead (was on)"]
+    left = done["volumes"]["gv1"]["options"]
+    assert left["user.mine"] == "1" and left["cluster.server-quorum-ratio"] == "51" and left["nfs.disable"] == "on"
+
+
+def replacing(cluster: Glusterds, old: str, new: str, **more: Any) -> dict[str, Any]:
+    """Replace the brick of the first host."""
+    to = {"host": HOSTS[0], "path": cluster.brick(1, new)}
+    pair = {"from": {"host": HOSTS[0], "path": cluster.brick(1, old)}, "to": to}
+    return gv1(cluster, "gv1a", **{"bricks": [to, *cluster.bricks("gv1a")[1:]], "replace": [pair], **more})
+
+
+def kill_brick(cluster: Glusterds, number: int, volume: str) -> None:
+    run = cluster.top / str(number) / "run" / "vols" / volume
+    cluster._kill(list(run.glob("*.pid")))
+    brick = f"<hostname>{HOSTS[number - 1]}"
+    wait_until(
+        lambda: "<status>0" in cluster.xml("volume", "status", volume).partition(brick)[2][:300], "the brick is dead"
+    )
+
+
+def test_a_brick_is_replaced_by_a_new_one_that_is_filled(glusterds: Glusterds, tmp_path: Path) -> None:
+    assert gate(glusterds)["healthy"]
+    wanted = replacing(glusterds, "gv1a", "gv1n")
+    to = wanted["replace"][0]["to"]
+    on_root = {"host": HOSTS[0], "path": str(tmp_path / "brick")}
+    for place, why in (
+        (on_root, "lies on the root filesystem"),
+        ({"host": HOSTS[0], "path": str(glusterds.disk(1))}, "is a mount point itself"),
+        ({"host": HOSTS[0], "path": str(glusterds.disk(1) / "no" / "brick")}, "mount its filesystem first"),
+        ({"host": HOSTS[0], "path": glusterds.brick(1, "gv1b")}, "carries the id of"),
+    ):
+        bad = {**wanted, "bricks": [place, *wanted["bricks"][1:]]}
+        refused(glusterds, {**bad, "replace": [{**wanted["replace"][0], "to": place}]}, why)
+    new = glusterds.bricks("gv1n")
+    pairs = [{"from": old, "to": to} for old, to in zip(glusterds.bricks("gv1a")[:2], new[:2], strict=True)]
+    refused(
+        glusterds,
+        {**wanted, "bricks": [*new[:2], glusterds.bricks("gv1a")[2]], "replace": pairs},
+        "are of one set; one after the other",
+        "is not on this host; run on 127.1.1.2",
+    )
+    kill_brick(glusterds, 2, "gv1")
+    refused(glusterds, wanted, "runs, and may be what the others heal from", "127.1.1.2:", "is offline")
+    files(glusterds, "gv1", 41)
+    glusterds.xml("volume", "start", "gv1", "force")
+    assert gate(glusterds)["healthy"]
+    done = both(lambda *, check=False: volumes(glusterds, wanted, check=check))
+    assert done["actions"][0].startswith("replace brick 127.1.1.1:") and to["path"] in str(done["volumes"])
+    assert gate(glusterds)["healthy"]
+    assert (Path(to["path"]) / "file40").read_text() == "40\n" * 1000
+
+
+def test_a_brick_that_lost_its_disk_is_reset_and_filled(glusterds: Glusterds) -> None:
+    wanted = replacing(glusterds, "gv1a", "gv1n", replace=[], reset=glusterds.bricks("gv1n")[:1])
+    assert not volumes(glusterds, wanted)["changed"]
+    kill_brick(glusterds, 1, "gv1")
+    refused(glusterds, wanted, "carries the id of volume gv1")
+    shutil.rmtree(glusterds.brick(1, "gv1n"))
+    files(glusterds, "gv1", 42)
+    kill_brick(glusterds, 2, "gv1")
+    refused(glusterds, wanted, "is dead and is not reset while brick 127.1.1.2:")
+    glusterds.xml("volume", "start", "gv1", "force")
+    wait_until(lambda: gv1_online(glusterds, HOSTS[1]), "the second brick runs")
+    if gv1_online(glusterds, HOSTS[0]):
+        kill_brick(glusterds, 1, "gv1")
+        shutil.rmtree(glusterds.brick(1, "gv1n"))
+    done = both(lambda *, check=False: volumes(glusterds, wanted, check=check))
+    assert done["actions"][0].startswith("reset brick 127.1.1.1:")
+    assert gate(glusterds)["healthy"]
+    assert (Path(glusterds.brick(1, "gv1n")) / "file41").read_text() == "41\n" * 1000
+
+
+def gv1_online(cluster: Glusterds, host: str) -> bool:
+    told = direct("gluster_volume_info", {**cluster.params(), "volumes": ["gv1"], "heal": False})
+    return any(brick["online"] for brick in told["volumes"]["gv1"]["bricks"] if brick["host"] == host)
+
+
+def test_a_sharded_volume_is_not_shrunk_or_balanced(glusterds: Glusterds) -> None:
+    two = gv0(glusterds, bricks=glusterds.bricks("gv0", "gv0b"))
+    refused(glusterds, {**two, "rebalance": "full"}, "moving shards under running guests")
+    both(lambda *, check=False: volumes(glusterds, two, check=check))
+    one = gv0(glusterds, bricks_purge=True, allow=["shrink"])
+    refused(glusterds, one, "moving the shards of a volume")
+
+
+def test_new_bricks_on_the_root_filesystem_are_refused_before_gluster_is_asked(
+    glusterds: Glusterds, tmp_path: Path
+) -> None:
+    bricks = [{"host": host, "path": str(tmp_path / f"brick{number}")} for number, host in enumerate(HOSTS)]
+    refused(glusterds, {"name": "bad", "bricks": bricks}, "lies on the root filesystem")
+    disks = [{"host": host, "path": str(glusterds.disk(number + 1))} for number, host in enumerate(HOSTS)]
+    refused(glusterds, {"name": "bad", "bricks": disks}, "is a mount point itself")
+
+
 def test_copies_are_raised_when_allowed(glusterds: Glusterds) -> None:
     two = {"name": "two", "replica": 2, "bricks": glusterds.bricks("two")[:2], "allow": ["replica_change"]}
     both(lambda *, check=False: volumes(glusterds, two, check=check))
@@ -297,6 +458,21 @@ def test_copies_are_raised_when_allowed(glusterds: Glusterds) -> None:
     refused(glusterds, three, "allow: [replica_change]")
     done = both(lambda *, check=False: volumes(glusterds, {**three, "allow": ["replica_change"]}, check=check))
     assert done["volumes"]["two"]["layout"] == "replica 3"
+
+
+def test_sets_are_added_to_a_volume_with_an_arbiter_and_to_one_without_copies(glusterds: Glusterds) -> None:
+    arbiter: dict[str, Any] = {"name": "arb2", "arbiter": 1, "bricks": glusterds.bricks("arb2")}
+    single = {"name": "one", "replica": 1, "bricks": glusterds.bricks("one")[:1], "allow": ["replica_change"]}
+    both(lambda *, check=False: volumes(glusterds, arbiter, single, check=check))
+    assert gate(glusterds, volumes=["arb2", "one"])["healthy"]
+    arbiter["bricks"] += glusterds.bricks("arb2b")
+    single = {**single, "bricks": glusterds.bricks("one")[:2], "rebalance": "fix-layout"}
+    done = both(lambda *, check=False: volumes(glusterds, arbiter, single, check=check))
+    assert done["volumes"]["arb2"]["layout"] == "replica 3 arbiter 1" and len(done["volumes"]["arb2"]["bricks"]) == 6
+    assert glusterds.xml("volume", "info", "arb2").count("<isArbiter>1") == 2
+    shrunk = {**single, "bricks": glusterds.bricks("one")[:1], "bricks_purge": True}
+    shrunk["allow"] = ["replica_change", "shrink"]
+    both(lambda *, check=False: volumes(glusterds, shrunk, check=check))
 
 
 def test_other_layouts(glusterds: Glusterds) -> None:
@@ -308,10 +484,11 @@ def test_other_layouts(glusterds: Glusterds) -> None:
 
 
 def test_a_volume_is_stopped_and_deleted_when_allowed_and_its_bricks_are_not_taken_again(glusterds: Glusterds) -> None:
-    stopped = gv0(glusterds, state="stopped")
+    bricks = glusterds.bricks("gv0", "gv0b")
+    stopped = gv0(glusterds, state="stopped", bricks=bricks)
     done = both(lambda *, check=False: volumes(glusterds, stopped, check=check))
     assert done["actions"] == ["stop volume gv0"]
-    gone = gv0(glusterds, state="absent", allow=["delete"])
+    gone = gv0(glusterds, state="absent", allow=["delete"], bricks=bricks)
     done = both(lambda *, check=False: volumes(glusterds, gone, check=check))
     assert done["volumes"]["gv0"] == {"state": "absent"}
     assert Path(glusterds.brick(1, "gv0")).is_dir()
@@ -321,7 +498,7 @@ def test_a_volume_is_stopped_and_deleted_when_allowed_and_its_bricks_are_not_tak
 def test_a_daemon_that_was_used_and_is_down_is_an_error_even_in_check_mode(glusterds: Glusterds) -> None:
     glusterds.stop(1)
     for check in (True, False):
-        result = volumes(glusterds, gv1(glusterds, "gv1a", "gv1b"), check=check)
+        result = volumes(glusterds, gv1(glusterds, "gv1a"), check=check)
         assert result["failed"] and "glusterd does not answer" in result["msg"]
     glusterds.start(1)
 

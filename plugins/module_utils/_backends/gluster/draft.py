@@ -14,6 +14,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     Wanted,
     wanted_bricks,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import Call, Change
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Draft:
     :ivar bricks: the declared bricks.
     :ivar have: the volume as it was found, None for one that is not there.
     :ivar after: the volume after the steps so far.
-    :ivar steps: (sentence, CLI words) in order.
+    :ivar steps: the changes in order.
     """
 
     wanted: Wanted
@@ -31,7 +32,7 @@ class Draft:
     bricks: Bricks
     have: Optional[Volume]
     after: Optional[Volume]
-    steps: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    steps: list[Change] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -39,9 +40,14 @@ class Draft:
         """Note a reason not to begin."""
         self.refusals.append(f"volume {self.wanted.name}: {why}")
 
-    def step(self, sentence: str, *words: str) -> None:
-        """Note a change and the words that make it, after ``gluster volume``."""
-        self.steps.append((sentence, ("volume", *words)))
+    def step(self, sentence: str, *calls: Call) -> None:
+        """Note a change and the calls that make it, in words that follow ``gluster volume``."""
+        full = tuple(("volume", *call) if isinstance(call, tuple) else call for call in calls)
+        self.steps.append(Change(sentence, full))
+
+    def warn(self, what: str) -> None:
+        """Note what an operator should know."""
+        self.warnings.append(f"volume {self.wanted.name}: {what}")
 
     @property
     def options(self) -> Mapping[str, str]:

@@ -55,6 +55,8 @@ class Brick:
 
 
 Bricks = tuple[Brick, ...]
+# Host and path of a brick, as declared.
+Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Volume:
     bricks: Bricks
     options: Mapping[str, str]
     snapshots: int = 0
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,16 +100,33 @@ Heals = Mapping[str, Heal]
 
 
 @dataclass(frozen=True)
+class Directory:
+    """Where a brick of this host lies: what gluster looks at before it takes one, and does not when forced."""
+
+    exists: bool
+    on_root: bool
+    is_mountpoint: bool
+    volume_id: str
+
+
+@dataclass(frozen=True)
 class Wanted:
     """A volume as the operator declares it; ``bricks`` are (host, path) in the order of the sets."""
 
     name: str
     state: str
     layout: Layout
-    bricks: tuple[tuple[str, str], ...]
+    bricks: tuple[Place, ...]
     group: str
     options: Mapping[str, str]
     allow: frozenset[str]
+    options_purge: bool = False
+    bricks_purge: bool = False
+    replace: tuple[tuple[Place, Place], ...] = ()
+    reset: tuple[Place, ...] = ()
+    rebalance: str = "none"
+    wait: bool = True
+    timeout: float = 3600
 
 
 @dataclass(frozen=True)
@@ -115,7 +135,7 @@ class Cluster:
 
     ``online`` are the keys of bricks whose process runs, ``healers`` volumes and the hosts on which their self-heal
     daemon runs; ``heals`` has the volumes that were asked; ``groups`` are the option groups of this release, None for
-    one that has no file; ``marked`` are local paths that carry a volume's id.
+    one that has no file; ``directories`` are those of the declared bricks, as they are on this host.
     """
 
     peers: tuple[Peer, ...] = ()
@@ -126,7 +146,7 @@ class Cluster:
     tasks: Mapping[str, tuple[Task, ...]] = field(default_factory=dict)
     heals: Mapping[str, Heals] = field(default_factory=dict)
     groups: Mapping[str, Optional[Mapping[str, str]]] = field(default_factory=dict)
-    marked: frozenset[str] = frozenset()
+    directories: Mapping[str, Directory] = field(default_factory=dict)
     fresh: bool = False
 
     @property
@@ -148,16 +168,38 @@ def wanted_volume(item: Mapping[str, Any]) -> Wanted:
         name=item["name"],
         state=item["state"],
         layout=Layout(replica, item["arbiter"] or 0, disperse, redundancy),
-        bricks=tuple((brick["host"], brick["path"].rstrip("/")) for brick in item["bricks"]),
+        bricks=tuple(map(_place, item["bricks"])),
         group=item["group"] or "",
         options={name: option_text(value) for name, value in item["options"].items()},
         allow=frozenset(item["allow"]),
+        options_purge=item["options_purge"],
+        bricks_purge=item["bricks_purge"],
+        replace=tuple((_place(one["from"]), _place(one["to"])) for one in item["replace"]),
+        reset=tuple(map(_place, item["reset"])),
+        rebalance=item["rebalance"],
+        wait=item["wait"],
+        timeout=item["timeout"],
     )
 
 
+def _place(brick: Mapping[str, str]) -> Place:
+    return brick["host"], brick["path"].rstrip("/")
+
+
+def all_places(wanted: Wanted) -> tuple[Place, ...]:
+    """Return every brick that a declaration names."""
+    return wanted.bricks + tuple(place for pair in wanted.replace for place in pair) + wanted.reset
+
+
+def brick_at(place: Place, hosts: Mapping[str, str]) -> Brick:
+    """Return a declared brick with its owner, as far as the pool knows it."""
+    host, path = place
+    return Brick(host, path, hosts.get(host, host))
+
+
 def wanted_bricks(wanted: Wanted, hosts: Mapping[str, str]) -> Bricks:
-    """Return the declared bricks with their owners, as far as the pool knows them."""
-    return tuple(Brick(host, path, hosts.get(host, host)) for host, path in wanted.bricks)
+    """Return the declared bricks with their owners."""
+    return tuple(brick_at(place, hosts) for place in wanted.bricks)
 
 
 def brick_sets(bricks: Bricks, size: int) -> list[Bricks]:

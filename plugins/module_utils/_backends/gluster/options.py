@@ -6,6 +6,38 @@ from __future__ import annotations
 import re
 from typing import Any
 
+# What glusterd sets on a new volume by itself.
+AT_CREATION = (
+    "cluster.granular-entry-heal",
+    "nfs.disable",
+    "performance.client-io-threads",
+    "storage.fips-mode-rchecksum",
+    "transport.address-family",
+)
+# Options of the whole cluster, which volume info lists with every volume.
+GLOBAL = (
+    "cluster.brick-multiplex",
+    "cluster.daemon-log-level",
+    "cluster.enable-shared-storage",
+    "cluster.localtime-logging",
+    "cluster.max-bricks-per-process",
+    "cluster.op-version",
+    "cluster.server-quorum-ratio",
+    "config.global-threading",
+    "ganesha.enable",
+    "nfs-ganesha",
+)
+# Options that commands of their own set, or that gluster cannot reset one by one.
+OTHERS_PREFIXES = (
+    "changelog.",
+    "features.bitrot",
+    "features.inode-quota",
+    "features.quota",
+    "features.scrub",
+    "geo-replication.",
+    "glusterd.",
+    "user.",
+)
 WORDS_ON = ("on", "yes", "true", "enable", "enabled")
 WORDS_OFF = ("off", "no", "false", "disable", "disabled")
 UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
@@ -26,6 +58,11 @@ def normal(value: str) -> str:
         return "off"
     size = SIZE.match(word)
     return str(int(size[1]) * UNITS[size[2] or ""]) if size else value.strip()
+
+
+def may_be_purged(name: str) -> bool:
+    """Say whether an option that nobody declares is the operator's to reset."""
+    return name not in AT_CREATION and name not in GLOBAL and not name.startswith(OTHERS_PREFIXES)
 
 
 def option_text(value: Any) -> str:

@@ -44,6 +44,7 @@ def _parse_volume(element: ET.Element) -> Volume:
             for option in element.iterfind("options/option")
         },
         snapshots=_count(element, "snapshotCount"),
+        uuid=element.findtext("id") or "",
     )
 
 

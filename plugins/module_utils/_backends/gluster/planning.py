@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.layout import check_layout
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Cluster,
     Volume,
@@ -13,12 +14,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     brick_names,
     kind,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.new_bricks import check_new_bricks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.settings import plan_options
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.topology import (
-    check_layout,
-    check_new_bricks,
-    plan_bricks,
-)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.topology import plan_bricks
 
 
 def plan_volume(wanted: Wanted, state: Cluster) -> Draft:
@@ -46,9 +44,9 @@ def _remove(draft: Draft) -> None:
     if have.snapshots:
         draft.refuse(f"it has {have.snapshots} snapshots; delete them first")
     if have.status == "started":
-        draft.step(f"stop volume {name}", "stop", name)
+        draft.step(f"stop volume {name}", ("stop", name))
     sentence = f"delete volume {name}, leaving the data on its bricks: {brick_names(have.bricks)}"
-    draft.step(sentence, "delete", name)
+    draft.step(sentence, ("delete", name))
     draft.after = None
 
 
@@ -56,7 +54,7 @@ def _create(draft: Draft) -> None:
     wanted, bricks = draft.wanted, draft.bricks
     check_new_bricks(draft, bricks)
     sentence = f"create volume {wanted.name} ({kind(wanted.layout)}) on {brick_names(bricks)}"
-    draft.step(sentence, "create", wanted.name, *wanted.layout.words(), *map(str, bricks))
+    draft.step(sentence, ("create", wanted.name, *wanted.layout.words(), *map(str, bricks)))
     draft.after = Volume(wanted.name, "created", wanted.layout, bricks, {})
 
 
@@ -65,9 +63,9 @@ def _run_or_stop(draft: Draft) -> None:
     if draft.after is None or state == "present" or draft.after.status == state:
         return
     if state == "started":
-        draft.step(f"start volume {name}", "start", name)
+        draft.step(f"start volume {name}", ("start", name))
     elif draft.after.status == "started":
-        draft.step(f"stop volume {name}", "stop", name)
+        draft.step(f"stop volume {name}", ("stop", name))
     else:
         return
     draft.after = replace(draft.after, status=state)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Volume
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import normal
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import may_be_purged, normal
 
 TLS_OPTIONS = ("client.ssl", "server.ssl")
 SHARD_OPTIONS = ("features.shard", "features.shard-block-size")
@@ -17,17 +17,38 @@ DEFAULTS = {"client.ssl": "off", "server.ssl": "off", "features.shard": "off", "
 
 
 def plan_options(draft: Draft) -> None:
-    """Set what differs with one command."""
+    """Set what differs with one command; then reset what is not declared, if that is asked for."""
     desired, have = _desired(draft), draft.options
     if desired is None or draft.after is None:
         return
     changed = {name: value for name, value in desired.items() if normal(value) != normal(have.get(name, "\0"))}
     _check(draft, changed)
-    if not changed and not (draft.state.fresh and draft.wanted.group):
-        return
+    if changed or (draft.state.fresh and draft.wanted.group):
+        _set(draft, changed)
+    if draft.wanted.options_purge:
+        _reset(draft, [name for name in have if name not in desired and may_be_purged(name)])
+
+
+def _set(draft: Draft, changed: Mapping[str, str]) -> None:
     words = [word for pair in changed.items() for word in pair]
-    draft.step(_sentence(draft, changed), "set", draft.wanted.name, *words)
-    draft.after = replace(draft.after, options={**have, **changed})
+    draft.step(_sentence(draft, changed), ("set", draft.wanted.name, *words))
+    _note(draft, {**draft.options, **changed})
+
+
+def _reset(draft: Draft, undeclared: Sequence[str]) -> None:
+    """Reset what nobody declares; gluster takes one option at a time."""
+    if not undeclared:
+        return
+    _check(draft, {name: DEFAULTS[name] for name in undeclared if name in DEFAULTS})
+    listed = ", ".join(f"{name} (was {draft.options[name]})" for name in undeclared)
+    name = draft.wanted.name
+    draft.step(f"reset on volume {name}: {listed}", *(("reset", name, option) for option in undeclared))
+    _note(draft, {option: value for option, value in draft.options.items() if option not in undeclared})
+
+
+def _note(draft: Draft, options: Mapping[str, str]) -> None:
+    if draft.after is not None:
+        draft.after = replace(draft.after, options=options)
 
 
 def _desired(draft: Draft) -> Optional[dict[str, str]]:

@@ -56,6 +56,11 @@ def task_troubles(volume: Volume, state: Cluster) -> list[str]:
     ]
 
 
+def snapshot_troubles(volume: Volume) -> list[str]:
+    """Return whether snapshots hold the bricks of a volume as they are."""
+    return [f"it has {volume.snapshots} snapshots"] if volume.snapshots else []
+
+
 def healer_troubles(volume: Volume, state: Cluster) -> list[str]:
     """Return the hosts of a started volume on which nothing heals it."""
     if volume.layout.size == 1:
@@ -70,10 +75,7 @@ def troubles(volume: Volume, state: Cluster) -> list[str]:
     found = peer_troubles(state)
     if volume.status == "started":
         found += brick_troubles(volume.bricks, state) + heal_troubles(volume, state)
-    found += task_troubles(volume, state)
-    if volume.snapshots:
-        found.append(f"it has {volume.snapshots} snapshots")
-    return found
+    return found + task_troubles(volume, state) + snapshot_troubles(volume)
 
 
 def gate_troubles(state: Cluster, names: Collection[str], peers: int) -> list[str]:

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import is_due
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.directories import look_at
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
-    VOLUME_ID,
     Cluster,
     Volume,
+    Wanted,
+    all_places,
     brick_keys,
     kind,
     wanted_bricks,
@@ -26,6 +29,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     match_hosts,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import read_cluster, with_heals
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.swapping import due_swaps
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import work
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 
 
@@ -40,20 +45,21 @@ class Volumes:
     def read(self) -> Cluster:
         """Look once: three calls, and one more for each volume whose bricks are to change."""
         seen = read_cluster(self._cli)
-        hosts = match_hosts({host for one in self._wanted for host, _path in one.bricks}, seen.peers, self._is_local)
-        seen = with_heals(self._cli, seen, self._changing(seen.volumes, hosts))
+        names = {host for one in self._wanted for host, _path in all_places(one)}
+        hosts = match_hosts(names, seen.peers, self._is_local)
+        seen = with_heals(self._cli, seen, self._changing(seen, hosts))
         return replace(
             seen,
             hosts=hosts,
             groups={one.group: self._group(one.group) for one in self._wanted if one.group},
-            marked=frozenset(path for one in self._wanted for _host, path in one.bricks if _is_marked(path)),
+            directories={path: look_at(path) for one in self._wanted for _host, path in all_places(one)},
         )
 
-    def _changing(self, volumes: Mapping[str, Volume], hosts: Mapping[str, str]) -> list[str]:
+    def _changing(self, seen: Cluster, hosts: Mapping[str, str]) -> list[str]:
         return [
             one.name
             for one in self._wanted
-            if one.name in volumes and brick_keys(wanted_bricks(one, hosts)) != brick_keys(volumes[one.name].bricks)
+            if one.name in seen.volumes and _bricks_change(one, seen.volumes[one.name], seen, hosts)
         ]
 
     def _group(self, name: str) -> Optional[dict[str, str]]:
@@ -73,7 +79,7 @@ class Volumes:
         volumes = dict(state.volumes)
         for wanted in self._wanted:
             one = plan_volume(wanted, state)
-            plan.steps += [Step(sentence, partial(self._do, words)) for sentence, words in one.steps]
+            plan.steps += [Step(change.sentence, partial(work, self._cli, change.calls)) for change in one.steps]
             plan.refusals += one.refusals
             plan.warnings += one.warnings
             volumes.pop(wanted.name, None)
@@ -81,9 +87,6 @@ class Volumes:
                 volumes[wanted.name] = one.after
         plan.predicted = replace(state, volumes=volumes)
         return plan
-
-    def _do(self, words: Collection[str]) -> None:
-        self._cli(*words)
 
     def view(self, state: Cluster) -> dict[str, Any]:
         """Return the declared volumes as plain data."""
@@ -101,8 +104,9 @@ def _view(volume: Optional[Volume]) -> dict[str, Any]:
     }
 
 
-def _is_marked(path: str) -> bool:
-    try:
-        return bool(os.getxattr(path, VOLUME_ID))
-    except OSError:
-        return False
+def _bricks_change(wanted: Wanted, have: Volume, seen: Cluster, hosts: Mapping[str, str]) -> bool:
+    return (
+        brick_keys(wanted_bricks(wanted, hosts)) != brick_keys(have.bricks)
+        or bool(due_swaps(wanted, have, seen.online, hosts))
+        or is_due(have, wanted.rebalance)
+    )

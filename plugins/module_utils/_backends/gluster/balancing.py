@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the data of a volume is spread over all of its bricks.
+
+Gluster does not tell. A mark on the volume does: it is set before bricks are added, and changed when a rebalance ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.shrinking import (
+    is_sharded,
+    may_hold_data,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import troubles
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import Call, Moved
+
+BALANCE = "user.personal-cluster.balance"
+UNBALANCED = "no"
+# By what is asked for: the words that gluster wants, what the mark becomes, and the marks that are good enough.
+KINDS = {
+    "fix-layout": (("fix-layout", "start"), "layout", ("layout", "yes")),
+    "full": (("start",), "yes", ("yes",)),
+}
+
+
+def is_due(volume: Volume, rebalance: str) -> bool:
+    """Say whether bricks were added since the last rebalance of this kind."""
+    return rebalance in KINDS and volume.options.get(BALANCE, "yes") not in KINDS[rebalance][2]
+
+
+def plan_balance(draft: Draft, have: Volume, grows: bool) -> None:
+    """Rebalance after bricks were added, by this run or an earlier one."""
+    wanted, after = draft.wanted, draft.after
+    if after is None or after.options.get(BALANCE, "yes") == "yes":
+        return
+    if not is_due(after, wanted.rebalance):
+        if grows and wanted.rebalance == "none":
+            draft.warn("new bricks fill only after a rebalance")
+        return
+    if after.status != "started":
+        draft.warn(f"it is {after.status}, and rebalanced when it is started")
+        return
+    if wanted.rebalance == "full" and is_sharded(have) and may_hold_data(have):
+        draft.refuse("moving shards under running guests has damaged their disks; take rebalance: fix-layout, or none")
+    for why in [] if grows else _in_the_way(draft, have):
+        draft.refuse(f"it is not rebalanced while {why}")
+    _rebalance(draft, have)
+
+
+def _in_the_way(draft: Draft, have: Volume) -> list[str]:
+    """Return what must be over first; a rebalance, begun by a run that was interrupted, is waited for."""
+    ours = [task for task in draft.state.tasks.get(have.name, ()) if task.kind == "Rebalance"]
+    others = tuple(task for task in draft.state.tasks.get(have.name, ()) if task not in ours)
+    return troubles(have, replace(draft.state, tasks={have.name: others}))
+
+
+def _rebalance(draft: Draft, have: Volume) -> None:
+    wanted = draft.wanted
+    words, mark, _enough = KINDS[wanted.rebalance]
+    over = Moved(
+        ("volume", "rebalance", have.name, "status"),
+        wanted.timeout,
+        f"run again; gluster volume rebalance {have.name} stop gives up",
+    )
+    runs = any(task.kind == "Rebalance" and task.active for task in draft.state.tasks.get(have.name, ()))
+    calls: list[Call] = [over] if runs else []
+    calls += [("rebalance", have.name, *words), *([over] if wanted.wait else [])]
+    draft.step(
+        f"rebalance volume {have.name} ({wanted.rebalance})" + ("" if wanted.wait else ", without waiting for it"),
+        *calls,
+        ("set", have.name, BALANCE, mark),
+    )
+    if draft.after is not None:
+        draft.after = replace(draft.after, options={**draft.options, BALANCE: mark})

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bricks that are to be taken into a volume: where they must not lie."""
+
+from __future__ import annotations
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    VOLUME_ID,
+    Brick,
+    Bricks,
+    Directory,
+)
+
+
+def check_new_bricks(draft: Draft, bricks: Bricks) -> None:
+    """Refuse bricks that gluster would not take, or that hold another volume's data."""
+    state = draft.state
+    unknown = sorted({brick.host for brick in bricks if brick.host not in state.hosts})
+    if unknown and state.formed:
+        draft.refuse(f"{', '.join(unknown)} not in the pool; add it with gluster_peer")
+    for brick in bricks:
+        if state.is_local(brick) and brick.path in state.directories:
+            _check_directory(draft, brick, state.directories[brick.path])
+
+
+def check_forced_brick(draft: Draft, brick: Brick) -> None:
+    """Refuse a brick that gluster takes without looking at it, unless it can be looked at here.
+
+    Gluster knows replace-brick and reset-brick commit only with force, which leaves out its own checks.
+    """
+    if not draft.state.is_local(brick):
+        draft.refuse(f"{brick} is not on this host; run on {brick.host}, where its filesystem can be looked at")
+        return
+    directory = draft.state.directories[brick.path]
+    if not directory.exists:
+        draft.refuse(f"there is no directory to make {brick} in; mount its filesystem first")
+    check_new_bricks(draft, (brick,))
+
+
+def _check_directory(draft: Draft, brick: Brick, directory: Directory) -> None:
+    if directory.volume_id:
+        draft.refuse(
+            f"{brick} carries the id of {_owner(draft, directory)}; "
+            f"if it holds nothing that is needed: setfattr -x {VOLUME_ID} {brick.path}"
+        )
+    if directory.on_root:
+        draft.refuse(f"{brick} lies on the root filesystem; mount a filesystem of its own there")
+    if directory.is_mountpoint:
+        draft.refuse(f"{brick} is a mount point itself, and an empty directory when it is not mounted; take one inside")
+
+
+def _owner(draft: Draft, directory: Directory) -> str:
+    volumes = draft.state.volumes.values()
+    name = next((volume.name for volume in volumes if volume.uuid == directory.volume_id), "")
+    return f"volume {name}" if name else "a volume, of a former one or of a create that failed half-way"

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bricks that are replaced by others, or put back empty in their own place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    UNKNOWN,
+    Brick,
+    Bricks,
+    Cluster,
+    Volume,
+    Wanted,
+    brick_at,
+    brick_keys,
+    brick_sets,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.new_bricks import check_forced_brick
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import (
+    brick_troubles,
+    peer_troubles,
+    snapshot_troubles,
+    task_troubles,
+    troubles,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import Online
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A brick that goes and the one that comes; the same where a brick is reset."""
+
+    old: Brick
+    new: Brick
+
+    @property
+    def is_reset(self) -> bool:
+        """Say whether the brick stays where it is."""
+        return self.old.key == self.new.key
+
+
+def due_swaps(wanted: Wanted, have: Volume, online: frozenset[tuple[str, str]], hosts: Mapping[str, str]) -> list[Swap]:
+    """Return what is not done yet. A brick that runs was reset, or needs no reset."""
+    keys = brick_keys(have.bricks)
+    pairs = [(brick_at(old, hosts), brick_at(new, hosts)) for old, new in wanted.replace]
+    found = [Swap(old, new) for old, new in pairs if old.key in keys or new.key not in keys]
+    resets = [brick_at(place, hosts) for place in wanted.reset]
+    return found + [Swap(brick, brick) for brick in resets if brick.key not in online or brick.key not in keys]
+
+
+def plan_swaps(draft: Draft, have: Volume, swaps: Sequence[Swap]) -> None:
+    """Replace and reset bricks, one of a set at most."""
+    if have.status != "started":
+        draft.refuse(f"it is {have.status}; bricks are replaced and reset only while it is started")
+    if have.layout.size == 1:
+        draft.refuse("it has no copies to fill a new brick from; add bricks, then take the old ones out")
+        return
+    for members in brick_sets(have.bricks, have.layout.size):
+        going = [swap.old for swap in swaps if swap.old.key in brick_keys(members)]
+        if len(going) > 1:
+            draft.refuse(f"{going[0]} and {going[1]} are of one set; one after the other, healed in between")
+    for swap in swaps:
+        if _is_declared_well(draft, have, swap):
+            _check_state(draft, have, swap)
+            check_forced_brick(draft, swap.new)
+            _swap(draft, have, swap)
+
+
+def _is_declared_well(draft: Draft, have: Volume, swap: Swap) -> bool:
+    have_keys, want_keys = brick_keys(have.bricks), brick_keys(draft.bricks)
+    before = len(draft.refusals)
+    if swap.old.key not in have_keys:
+        draft.refuse(f"{swap.old} is none of its bricks")
+    if not swap.is_reset and swap.new.key in have_keys:
+        draft.refuse(f"{swap.new} is one of its bricks already, and cannot replace {swap.old}")
+    if swap.new.key not in want_keys:
+        draft.refuse(f"{swap.new} is not among its declared bricks")
+    if not swap.is_reset and swap.old.key in want_keys:
+        draft.refuse(f"{swap.old} is to be replaced and still declared")
+    return len(draft.refusals) == before
+
+
+def _check_state(draft: Draft, have: Volume, swap: Swap) -> None:
+    doing = "reset" if swap.is_reset else "replaced"
+    runs = swap.old.key in draft.state.online
+    found = troubles(have, draft.state) if runs else _dead_brick_troubles(have, draft.state, swap.old)
+    source = ", and may be what the others heal from," if runs else ""
+    for why in found:
+        draft.refuse(f"{swap.old}{' runs' if runs else ' is dead'}{source} and is not {doing} while {why}")
+
+
+def _dead_brick_troubles(have: Volume, state: Cluster, dead: Brick) -> list[str]:
+    """Return what forbids to give up a brick that does not run: the others of its set must have all of its data."""
+    others = _others(have, dead)
+    heals = state.heals.get(have.name, {})
+    found = peer_troubles(state, beside=[dead.owner]) + brick_troubles(others, state)
+    for brick in others:
+        split = heals.get(str(brick), UNKNOWN).split_brain
+        if split is None:
+            found.append(f"the heal state of {brick} is unknown")
+        elif split:
+            found.append(f"{split} entries of {brick} are in split-brain")
+    return found + task_troubles(have, state) + snapshot_troubles(have)
+
+
+def _others(have: Volume, brick: Brick) -> Bricks:
+    for members in brick_sets(have.bricks, have.layout.size):
+        if brick.key in brick_keys(members):
+            return tuple(one for one in members if one.key != brick.key)
+    return ()
+
+
+def _swap(draft: Draft, have: Volume, swap: Swap) -> None:
+    name, old, new = have.name, str(swap.old), str(swap.new)
+    online = Online(name, swap.new, draft.wanted.timeout)
+    if swap.is_reset:
+        calls = ("reset-brick", name, old, "start"), ("reset-brick", name, old, new, "commit", "force"), online
+        draft.step(f"reset brick {old} of volume {name}: the others of its set fill it", *calls)
+        return
+    sentence = f"replace brick {old} of volume {name} by {new}: the others of its set fill it"
+    draft.step(sentence, ("replace-brick", name, old, new, "commit", "force"), online)
+    if draft.after is not None:
+        bricks = tuple(swap.new if brick.key == swap.old.key else brick for brick in draft.after.bricks)
+        draft.after = replace(draft.after, bricks=bricks)

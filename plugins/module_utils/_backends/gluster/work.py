@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The changes that a plan is made of: words for the CLI, and what to wait for after them."""
+
+from __future__ import annotations
+
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Union
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import POLL, Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Brick
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_online
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Wait until a task has ended, as the answer to ``words`` tells, and see that it went well.
+
+    :param remedy: what to do when it did not.
+    :param hosts: UUIDs of the hosts each of which must have ended its part without a file that it left behind.
+    """
+
+    words: tuple[str, ...]
+    timeout: float
+    remedy: str
+    hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Online:
+    """Wait until a brick runs."""
+
+    volume: str
+    brick: Brick
+    timeout: float
+
+
+Call = Union[tuple[str, ...], Moved, Online]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A sentence for a person, and the calls that make it true."""
+
+    sentence: str
+    calls: tuple[Call, ...]
+
+
+def work(cli: Cli, calls: Sequence[Call]) -> None:
+    """Make the calls in order."""
+    for call in calls:
+        if isinstance(call, Moved):
+            _wait_moved(cli, call)
+        elif isinstance(call, Online):
+            _wait_online(cli, call)
+        else:
+            cli(*call)
+
+
+def _wait(is_over: Callable[[], bool], timeout: float, failure: str) -> None:
+    deadline = time.monotonic() + timeout
+    while not is_over():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{failure} within {timeout:.0f} s")
+        time.sleep(POLL)
+
+
+def _wait_online(cli: Cli, call: Online) -> None:
+    failure = f"brick {call.brick} of volume {call.volume} did not start (see its log in /var/log/glusterfs/bricks)"
+    _wait(lambda: call.brick.key in parse_online(cli("volume", "status", call.volume)), call.timeout, failure)
+
+
+def _wait_moved(cli: Cli, call: Moved) -> None:
+    said = " ".join(("gluster", *call.words))
+    _wait(lambda: not _runs(cli(*call.words)), call.timeout, f"{said}: not over")
+    problems = task_problems(cli(*call.words), call.hosts)
+    if problems:
+        raise ClusterError(f"{said}: {'; '.join(problems)}; {call.remedy}")
+
+
+def _runs(root: ET.Element) -> bool:
+    return any((one.text or "").endswith("in progress") for one in root.iter("statusStr"))
+
+
+def task_problems(root: ET.Element, hosts: frozenset[str]) -> list[str]:
+    """Return what speaks against a task that has ended; see :class:`Moved`."""
+    overall = root.find(".//aggregate/statusStr")
+    status = "unknown" if overall is None or not overall.text else overall.text
+    found = [] if status.endswith("completed") else [f"it is {status}"]
+    parts = {node.findtext("id") or "": node for node in root.iter("node")}
+    for uuid in sorted(hosts):
+        part = parts.get(uuid)
+        if part is None or part.findtext("statusStr") != "completed":
+            found.append(f"host {uuid} has not ended its part")
+        elif (part.findtext("failures"), part.findtext("skipped")) != ("0", "0"):
+            found.append(f"files stayed behind on {part.findtext('nodeName')} (see its log /var/log/glusterfs)")
+    return found

@@ -1,0 +1,465 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How bricks of a volume are replaced, added and taken away, on XML recorded from GlusterFS 10.3: two sets of three."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import BALANCE
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.directories import look_at
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster, Directory, Volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import Moved, task_problems, work
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
+from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+
+RECORDED = Path(__file__).parent / "recorded" / "gluster" / "10.3"
+NODES = ("node1", "node2", "node3")
+USUAL = Directory(exists=True, on_root=False, is_mountpoint=False, volume_id="")
+READS = (["pool", "list"], ["volume", "info"], ["volume", "status"], ["volume", "heal"])
+Change = Callable[[Cluster], Cluster]
+Answers = dict[str, str | list[str]]
+
+
+def text(name: str) -> str:
+    return (RECORDED / "moving" / f"{name}.xml").read_text()
+
+
+class Fake:
+    """A gluster command that answers with recordings, a list of them one after the other."""
+
+    def __init__(self, **answers: str | list[str]) -> None:
+        self.asked: list[list[str]] = []
+        self._answers: Answers = {
+            "pool list": "pool",
+            "volume info": "info",
+            "volume status": "status",
+            "volume heal": "heal",
+            **answers,
+        }
+
+    def __call__(self, argv: Sequence[str], **_: Any) -> Completed:
+        words = [word for word in argv[1:] if not word.startswith("-")]
+        self.asked.append(words)
+        found = self._answers.get(" ".join([*words[:2], *words[-1:]]), self._answers.get(" ".join(words[:2]), "ok"))
+        name = found if isinstance(found, str) else found.pop(0)
+        return Completed(0, (RECORDED / "start.xml").read_text() if name == "ok" else text(name), "")
+
+    @property
+    def changes(self) -> list[list[str]]:
+        return [words for words in self.asked if words[:2] not in READS]
+
+
+def places(*names: str, nodes: Sequence[str] = NODES) -> list[dict[str, str]]:
+    return [{"host": node, "path": f"/bricks/{name}/brick"} for name in names for node in nodes]
+
+
+def item(*names: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": "gv2",
+        "state": "started",
+        "replica": None,
+        "arbiter": 0,
+        "disperse": None,
+        "redundancy": None,
+        "bricks": places(*names),
+        "group": None,
+        "options": {"cluster.quorum-type": "auto"},
+        "allow": [],
+        "options_purge": False,
+        "bricks_purge": False,
+        "replace": [],
+        "reset": [],
+        "rebalance": "none",
+        "wait": True,
+        "timeout": 60,
+        **more,
+    }
+
+
+class Site(Volumes):
+    """Volumes whose bricks lie on directories that are as they should be, unless the test says otherwise."""
+
+    def __init__(self, run: Fake, wanted: dict[str, Any], work: Path, change: Change = lambda state: state) -> None:
+        super().__init__([wanted], Cli(run, str(work), "", 0), "node1")
+        self._change = change
+
+    def read(self) -> Cluster:
+        seen = super().read()
+        return self._change(replace(seen, directories=dict.fromkeys(seen.directories, USUAL)))
+
+
+def planned(run: Fake, wanted: dict[str, Any], work: Path, change: Change = lambda state: state) -> list[str]:
+    """Return the sentences of a plan without refusals, after its steps were applied."""
+    site = Site(run, wanted, work, change)
+    found = site.plan(site.read())
+    assert found.refusals == []
+    for step in found.steps:
+        step.apply()
+    return [step.sentence for step in found.steps]
+
+
+def refused(run: Fake, wanted: dict[str, Any], work: Path, why: str, change: Change = lambda state: state) -> None:
+    """The engine refuses for this reason, and asked for nothing that changes anything."""
+    with pytest.raises(Refused, match=re.escape(why)):
+        _engine.converge(Site(run, wanted, work, change), check=False, done=[])
+    assert all(words[:2] in READS for words in run.asked)
+
+
+def of_volume(**more: Any) -> Change:
+    def change(state: Cluster) -> Cluster:
+        return replace(state, volumes={"gv2": replace(state.volumes["gv2"], **more)})
+
+    return change
+
+
+def with_options(**more: str) -> Change:
+    def change(state: Cluster) -> Cluster:
+        have = state.volumes["gv2"]
+        options = {**have.options, **{name.replace("__", "."): value for name, value in more.items()}}
+        return replace(state, volumes={"gv2": replace(have, options=options)})
+
+    return change
+
+
+def lies(**more: Any) -> Change:
+    def change(state: Cluster) -> Cluster:
+        return replace(state, directories=dict.fromkeys(state.directories, replace(USUAL, **more)))
+
+    return change
+
+
+BALANCE_MARK = "user__personal-cluster.balance"
+B2 = [f"{node}:/bricks/b2/brick" for node in NODES]
+B3 = [f"{node}:/bricks/b3/brick" for node in NODES]
+SHRUNK = {"bricks_purge": True, "allow": ["shrink"]}
+
+
+def test_nothing_is_to_do(tmp_path: Path) -> None:
+    run = Fake()
+    assert planned(run, item("b1", "b2", **SHRUNK, options_purge=True, rebalance="full"), tmp_path) == []
+    assert run.asked == [["pool", "list"], ["volume", "info"], ["volume", "status"]]
+
+
+def test_options_that_nobody_declares_are_reset_but_those_of_the_cluster_and_of_glusterd(tmp_path: Path) -> None:
+    run = Fake()
+    change = with_options(performance__flush_behind="off", user__mine="1", features__quota="on")
+    wanted = item("b1", "b2", options={"network.ping-timeout": 20}, options_purge=True)
+    assert "cluster.server-quorum-ratio" in text("info")
+    assert planned(run, wanted, tmp_path, change) == [
+        "set on volume gv2: network.ping-timeout=20 (was not set)",
+        "reset on volume gv2: cluster.quorum-type (was auto), performance.flush_behind (was off)",
+    ]
+    assert run.changes[1:] == [
+        ["volume", "reset", "gv2", "cluster.quorum-type"],
+        ["volume", "reset", "gv2", "performance.flush_behind"],
+    ]
+    assert planned(Fake(), item("b1", "b2", options={}), tmp_path) == []
+
+
+def test_purging_does_not_turn_off_sharding_or_tls(tmp_path: Path) -> None:
+    wanted = item("b1", "b2", options={}, options_purge=True)
+    refused(Fake(), wanted, tmp_path, "changing features.shard of a volume", with_options(features__shard="on"))
+    refused(Fake(), wanted, tmp_path, "changing client.ssl cuts off", with_options(client__ssl="on"))
+
+
+def test_a_set_is_taken_out_when_its_data_has_moved(tmp_path: Path) -> None:
+    run = Fake(**{"volume remove-brick status": ["removal_running", "removal_status", "removal_status"] * 2})
+    assert planned(run, item("b1", **SHRUNK), tmp_path) == [
+        "move the data of volume gv2 off " + ", ".join(B2),
+        "take out of volume gv2: " + ", ".join(B2),
+    ]
+    last = [words[-1] for words in run.changes]
+    assert last == ["start", *["status"] * 6, "commit"] and run.changes[0][:3] == ["volume", "remove-brick", "gv2"]
+    assert all("force" not in words for words in run.asked)
+
+
+@pytest.mark.parametrize("status", ["status_removing", "status_removed"])
+def test_an_interrupted_removal_is_completed(tmp_path: Path, status: str) -> None:
+    run = Fake(**{"volume status": status, "volume remove-brick status": "removal_status"})
+    assert planned(run, item("b1", **SHRUNK), tmp_path) == ["take out of volume gv2: " + ", ".join(B2)]
+    assert [words[-1] for words in run.changes] == ["status", "status", "commit"]
+
+
+def test_without_wait_data_begins_to_move_and_nothing_is_taken_out(tmp_path: Path) -> None:
+    run = Fake()
+    assert len(planned(run, item("b1", **SHRUNK, wait=False), tmp_path)) == 1
+    assert run.changes == [["volume", "remove-brick", "gv2", *B2, "start"]]
+    for status in ("status_removing", "status_removed"):
+        assert planned(Fake(**{"volume status": status}), item("b1", **SHRUNK, wait=False), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("<failures>0", "<failures>1", "files stayed behind on"),
+        ("<skipped>0", "<skipped>1", "files stayed behind on"),
+        ("<statusStr>completed", "<statusStr>failed", "has not ended its part"),
+        ("0cce4662-9892-4825-b45f-e8d6e00edd60", "elsewhere", "host 0cce4662-9892-4825-b45f-e8d6e00edd60 has not"),
+    ],
+)
+def test_bricks_on_which_data_stayed_are_not_taken_out(tmp_path: Path, old: str, new: str, why: str) -> None:
+    class Left(Fake):
+        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+            done = super().__call__(argv, **more)
+            return replace(done, stdout=done.stdout.replace(old, new)) if "remove-brick" in argv else done
+
+    run = Left(**{"volume status": "status_removed", "volume remove-brick status": "removal_status"})
+    site = Site(run, item("b1", **SHRUNK), tmp_path)
+    step = site.plan(site.read()).steps[0]
+    with pytest.raises(ClusterError, match=why) as caught:
+        step.apply()
+    assert "stop keeps the bricks" in str(caught.value) and "commit" not in [words[-1] for words in run.asked]
+
+
+def test_a_task_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    call = Moved(("volume", "rebalance", "gv2", "status"), -1, "run again")
+    with pytest.raises(ClusterError, match="gluster volume rebalance gv2 status: not over within"):
+        work(Cli(Fake(**{"volume rebalance": "rebalance_running"}), str(tmp_path), "", 0), [call])
+    assert task_problems(ET.fromstring(text("rebalance_status")), frozenset()) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "change", "why"),
+    [
+        (item("b1"), None, "bricks that are not declared: node1:/bricks/b2/brick"),
+        (item("b1", bricks_purge=True), None, "allow: [shrink] permits it"),
+        (item("b9", **SHRUNK), None, "no set would be left"),
+        (item("b1", bricks=places("b1") + places("b2")[:2] + places("b9")[:1], **SHRUNK), None, "only whole sets"),
+        (item("b1", **SHRUNK), with_options(features__shard="on"), "moving the shards of a volume"),
+        (item("b1", **SHRUNK, state="present"), of_volume(status="stopped"), "it is stopped; data moves"),
+        (item("b1", **SHRUNK), of_volume(snapshots=1), "taken out while it has 1 snapshots"),
+        (item("b1", replica=2, **{**SHRUNK, "allow": ["shrink", "replica_change"]}), None, "while its layout changes"),
+    ],
+)
+def test_what_is_not_taken_out(tmp_path: Path, wanted: dict[str, Any], change: Change | None, why: str) -> None:
+    refused(Fake(), wanted, tmp_path, why, change or (lambda state: state))
+
+
+@pytest.mark.parametrize("wanted", [item("b1", **SHRUNK), item("b1", "b2", "b3")], ids=["shrink", "grow"])
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ({"volume status": "status_dead"}, "brick node3:/bricks/b1/brick is offline"),
+        ({"volume heal": "heal_dead"}, "the number of entries to heal is unknown"),
+        ({"volume status": "status_rebalancing"}, "a Rebalance is in progress"),
+    ],
+)
+def test_a_troubled_volume_neither_shrinks_nor_grows(
+    tmp_path: Path, wanted: dict[str, Any], answers: Answers, why: str
+) -> None:
+    refused(Fake(**answers), wanted, tmp_path, why)
+
+
+def test_a_removal_that_nobody_committed_bars_other_changes(tmp_path: Path) -> None:
+    run = Fake(**{"volume status": "status_removed"})
+    refused(run, item("b1", "b2", "b3"), tmp_path, "a Remove brick (completed) waits to be committed or stopped")
+
+
+@pytest.mark.parametrize(
+    ("rebalance", "start", "mark"),
+    [("full", ["start"], "yes"), ("fix-layout", ["fix-layout", "start"], "layout")],
+)
+def test_new_bricks_are_balanced(tmp_path: Path, rebalance: str, start: list[str], mark: str) -> None:
+    run = Fake(**{"volume rebalance status": "rebalance_status"})
+    wanted = item("b1", "b2", "b3", rebalance=rebalance)
+    assert planned(run, wanted, tmp_path)[1:] == [f"rebalance volume gv2 ({rebalance})"]
+    assert run.changes == [
+        ["volume", "set", "gv2", BALANCE, "no"],
+        ["volume", "add-brick", "gv2", *B3],
+        ["volume", "rebalance", "gv2", *start],
+        ["volume", "rebalance", "gv2", "status"],
+        ["volume", "rebalance", "gv2", "status"],
+        ["volume", "set", "gv2", BALANCE, mark],
+    ]
+
+
+@pytest.mark.parametrize(("mark", "rebalance", "due"), [
+    ("no", "none", False), ("no", "fix-layout", True), ("no", "full", True),
+    ("layout", "fix-layout", False), ("layout", "full", True), ("yes", "full", False),
+])  # fmt: skip
+def test_what_an_earlier_run_left_unbalanced_is_balanced(tmp_path: Path, mark: str, rebalance: str, due: bool) -> None:
+    run = Fake(**{"volume rebalance status": "rebalance_status"})
+    wanted = item("b1", "b2", rebalance=rebalance)
+
+    class Marked(Fake):
+        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+            done = run(argv, **more)
+            option = f"<option><name>{BALANCE}</name><value>{mark}</value></option></options>"
+            return replace(done, stdout=done.stdout.replace("</options>", option))
+
+    assert bool(planned(Marked(), wanted, tmp_path)) is due
+    assert (["volume", "heal", "gv2", "info", "summary"] in run.asked) is due
+
+
+def test_a_rebalance_that_an_interrupted_run_began_is_waited_for(tmp_path: Path) -> None:
+    run = Fake(**{"volume status": "status_rebalancing", "volume rebalance status": "rebalance_status"})
+    site = Site(run, item("b1", "b2", rebalance="full"), tmp_path, with_options(**{BALANCE_MARK: "no"}))
+    seen = site.read()
+    found = site.plan(replace(seen, heals={"gv2": Site(Fake(), item("b1"), tmp_path).read().heals["gv2"]}))
+    assert found.refusals == []
+    found.steps[0].apply()
+    assert [words[3:] for words in run.changes] == [
+        *[["status"]] * 2,
+        ["start"],
+        *[["status"]] * 2,
+        [BALANCE, "yes"],
+    ]
+
+
+def test_shards_are_not_moved(tmp_path: Path) -> None:
+    change = with_options(features__shard="on")
+    refused(Fake(), item("b1", "b2", "b3", rebalance="full"), tmp_path, "moving shards under running guests", change)
+    assert len(planned(Fake(), item("b1", "b2", "b3"), tmp_path, change)) == 1
+
+
+def swapped(old: str, new: str, **more: Any) -> dict[str, Any]:
+    """Replace the brick of node1 in the first set."""
+    first = {"host": "node1", "path": f"/bricks/{new}/brick"}
+    pair = {"from": {"host": "node1", "path": f"/bricks/{old}/brick"}, "to": first}
+    return item(bricks=[first, *places("b1")[1:], *places("b2")], replace=[pair], **more)
+
+
+def test_a_brick_is_replaced_while_all_is_well(tmp_path: Path) -> None:
+    run = Fake(**{"volume status gv2": "online_new"})
+    site = Site(run, swapped("b1", "new"), tmp_path)
+    found = site.plan(site.read())
+    assert found.refusals == []
+    old, new = "node1:/bricks/b1/brick", "node1:/bricks/new/brick"
+    assert [step.sentence for step in found.steps] == [
+        f"replace brick {old} of volume gv2 by {new}: the others of its set fill it"
+    ]
+    with pytest.raises(FileNotFoundError):
+        found.steps[0].apply()
+    assert run.changes == [["volume", "replace-brick", "gv2", old, new, "commit", "force"]]
+    assert planned(Fake(), swapped("b9", "b1"), tmp_path) == []
+
+
+def test_a_dead_brick_is_reset_and_one_that_runs_is_left_alone(tmp_path: Path) -> None:
+    dead = {"host": "node3", "path": "/bricks/b1/brick"}
+    answers: Answers = {"volume status": ["status_dead", "status"], "volume heal": "heal_dead"}
+    run = Fake(**answers)
+    site = Site(run, item("b1", "b2", reset=[dead]), tmp_path)
+    seen = site.read()
+    peers = tuple(replace(peer, local="node3" in peer.names) for peer in seen.peers)
+    found = site.plan(replace(seen, peers=peers))
+    assert found.refusals == []
+    found.steps[0].apply()
+    brick = "node3:/bricks/b1/brick"
+    assert [step.sentence for step in found.steps] == [
+        f"reset brick {brick} of volume gv2: the others of its set fill it"
+    ]
+    assert [words[2:] for words in run.changes] == [
+        ["gv2", brick, "start"],
+        ["gv2", brick, brick, "commit", "force"],
+    ]
+    assert planned(Fake(), item("b1", "b2", reset=[dead]), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "answers", "change", "why"),
+    [
+        (swapped("b1", "new"), {"volume heal": "heal_dead"}, None, "runs, and may be what the others heal from, and"),
+        (swapped("b1", "new"), {"volume status": "status_dead"}, None, "while brick node3:/bricks/b1/brick is offline"),
+        (swapped("b1", "new"), {"volume status": "status_rebalancing"}, None, "while a Rebalance is in progress"),
+        (swapped("b1", "new"), {}, of_volume(snapshots=3), "while it has 3 snapshots"),
+        (swapped("b1", "new", state="present"), {}, of_volume(status="stopped"), "only while it is started"),
+        (swapped("b1", "new"), {}, lies(on_root=True), "lies on the root filesystem"),
+        (swapped("b1", "new"), {}, lies(is_mountpoint=True), "is a mount point itself"),
+        (swapped("b1", "new"), {}, lies(exists=False), "mount its filesystem first"),
+        (swapped("b1", "new"), {}, lies(volume_id="x"), "carries the id of a volume, of a former one"),
+        (swapped("b7", "new"), {}, None, "node1:/bricks/b7/brick is none of its bricks"),
+        (swapped("b1", "b2"), {}, None, "is one of its bricks already"),
+        ({**swapped("b1", "new"), "bricks": places("b1", "b2")}, {}, None, "is not among its declared bricks"),
+        (
+            item("b1", "b2", reset=places("b1")[2:]),
+            {"volume status": "status_dead", "volume heal": "heal_dead"},
+            None,
+            "node3:/bricks/b1/brick is not on this host; run on node3",
+        ),
+        (
+            item("b1", "b2", reset=places("b1")[2:]),
+            {"volume status": "status_dead", "volume heal": "no_answer"},
+            None,
+            "is dead and is not reset while the heal state of node1:/bricks/b1/brick is unknown",
+        ),
+        (item("b1", "b2", reset=places("b9")[:1]), {}, None, "node1:/bricks/b9/brick is none of its bricks"),
+    ],
+)
+def test_what_is_not_replaced_or_reset(
+    tmp_path: Path, wanted: dict[str, Any], answers: Answers, change: Change | None, why: str
+) -> None:
+    if answers.get("volume heal") == "no_answer":
+        answers = {**answers, "volume heal": "pool"}
+    refused(Fake(**answers), wanted, tmp_path, why, change or (lambda state: state))
+
+
+def test_split_brain_keeps_a_dead_brick(tmp_path: Path) -> None:
+    class Split(Fake):
+        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+            done = super().__call__(argv, **more)
+            return replace(done, stdout=done.stdout.replace("InSplitBrain>0", "InSplitBrain>1"))
+
+    run = Split(**{"volume status": "status_dead", "volume heal": "heal_dead"})
+    refused(run, item("b1", "b2", reset=places("b1")[2:]), tmp_path, "1 entries of node1:/bricks/b1/brick are in split")
+
+
+def test_a_lost_peer_bars_all_but_its_own_bricks(tmp_path: Path) -> None:
+    def lost(name: str) -> Change:
+        def change(state: Cluster) -> Cluster:
+            peers = tuple(replace(peer, connected=name not in peer.names) for peer in state.peers)
+            return replace(state, peers=peers)
+
+        return change
+
+    answers: Answers = {"volume status": "status_dead", "volume heal": "heal_dead"}
+    wanted = item("b1", "b2", reset=places("b1")[2:])
+    refused(Fake(**answers), wanted, tmp_path, "while peer node2 is not connected", lost("node2"))
+    site = Site(Fake(**answers), wanted, tmp_path, lost("node3"))
+    assert [why for why in site.plan(site.read()).refusals if "connected" in why] == []
+
+
+def test_two_bricks_of_one_set_are_not_replaced_together(tmp_path: Path) -> None:
+    new = places("new")
+    pairs = [{"from": old, "to": to} for old, to in zip(places("b1")[:2], new[:2], strict=True)]
+    wanted = item(bricks=[*new[:2], *places("b1")[2:], *places("b2")], replace=pairs)
+    refused(Fake(), wanted, tmp_path, "node1:/bricks/b1/brick and node2:/bricks/b1/brick are of one set")
+
+
+def test_nothing_is_added_beside_a_replaced_brick(tmp_path: Path) -> None:
+    wanted = swapped("b1", "new")
+    wanted["bricks"] += places("b3")
+    refused(Fake(), wanted, tmp_path, "by a run of its own")
+
+
+def test_a_volume_without_copies_has_nothing_to_fill_a_brick_from(tmp_path: Path) -> None:
+    def single(state: Cluster) -> Cluster:
+        have: Volume = state.volumes["gv2"]
+        return replace(state, volumes={"gv2": replace(have, layout=replace(have.layout, replica=1))})
+
+    wanted = {**swapped("b1", "new"), "replica": 1, "allow": ["replica_change"]}
+    refused(Fake(), wanted, tmp_path, "no copies to fill a new brick from", single)
+
+
+def test_new_bricks_lie_where_gluster_would_take_them(tmp_path: Path) -> None:
+    wanted = item("b1", "b2", "b3")
+    refused(Fake(), wanted, tmp_path, "node1:/bricks/b3/brick lies on the root filesystem", lies(on_root=True))
+    refused(Fake(), wanted, tmp_path, "node1:/bricks/b3/brick is a mount point itself", lies(is_mountpoint=True))
+    uuid = Site(Fake(), wanted, tmp_path).read().volumes["gv2"].uuid
+    refused(Fake(), wanted, tmp_path, "carries the id of volume gv2", lies(volume_id=uuid))
+
+
+def test_the_directory_of_a_brick(tmp_path: Path) -> None:
+    there = look_at(str(tmp_path / "brick"))
+    assert there.exists and not there.is_mountpoint and there.volume_id == ""
+    assert not look_at(str(tmp_path / "no" / "brick")).exists
+    assert look_at("/proc").is_mountpoint and look_at("/proc").on_root and not look_at("/proc/brick").on_root
