@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decide on which node each guest of the cluster belongs. Pure: data in, data out."""
+"""Decide on which node each guest of the cluster belongs, or goes. Pure: data in, data out."""
 
 from __future__ import annotations
 
@@ -123,9 +123,18 @@ def place_guests(
     return placed
 
 
+def spread_guests(guests: Sequence[str], nodes: Sequence[str], addresses: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return guests shared out to nodes in turn, as the module virt_migrate takes them.
+
+    :param addresses: by node its address in the storage network.
+    """
+    turns = [nodes[number % len(nodes)] for number in range(len(guests))]
+    return [{"name": guest, "to": node, "address": addresses[node]} for guest, node in zip(guests, turns, strict=True)]
+
+
 class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"place_guests": place_guests}
+        return {"place_guests": place_guests, "spread_guests": spread_guests}

@@ -18,7 +18,11 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt
     Kept,
     pool_xml,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.migration import Journey, Migration
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.migration import (
+    Journey,
+    Migration,
+    Trip,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.names import (
     guest_uuid,
     nic_mac,
@@ -409,22 +413,41 @@ def test_a_pool_is_not_moved() -> None:
 # --- migration ----------------------------------------------------------------------------------
 
 
-def journey(xml: str, **there: Any) -> tuple[Migration, Journey]:
-    params = {"name": "g1", "to": "node2", "address": "10.10.0.12", "shared": ["/srv/gv0"], "timeout": 9, "uri": "x"}
-    domain = Domain("g1", guest_uuid("lab", "g1"), "running", True, xml, xml)
-    return Migration(params), Journey(domain, there.get("there"), there.get("networks", frozenset({"vlans"})))
+def journey(xml: str, name: str = "g1") -> Journey:
+    return Journey(Domain(name, guest_uuid("lab", name), "running", True, xml, xml), None, frozenset({"vlans"}))
+
+
+def migration(*trips: Trip) -> Migration:
+    return Migration(trips or [Trip("g1", "node2", "10.10.0.12")], ["/srv/gv0"], 9, "x")
 
 
 def test_migration_is_planned_and_refused(xml: str) -> None:
-    migration, state = journey(xml)
-    planned = migration.plan(state)
+    one, state = migration(), journey(xml)
+
+    def refusal(of: Journey) -> str:
+        return one.plan({"g1": of}).refusals[0]
+
+    planned = one.plan({"g1": state})
     assert sentences(planned) == ["migrate guest g1 live to node2 (10.10.0.12)"]
-    assert migration.plan(planned.predicted).steps == []
+    assert one.plan(planned.predicted).steps == []
     assert state.here is not None
-    off = replace(state, here=replace(state.here, state="shutdown", live=None))
-    assert "start it first" in migration.plan(off).refusals[0]
-    assert "also defined on node2" in migration.plan(replace(state, there=state.here)).refusals[0]
-    assert "network vlans is not active" in migration.plan(replace(state, networks=frozenset())).refusals[0]
+    assert "start it first" in refusal(replace(state, here=replace(state.here, state="shutdown", live=None)))
+    assert "also defined on node2" in refusal(replace(state, there=state.here))
+    assert "network vlans is not active" in refusal(replace(state, networks=frozenset()))
     local = xml.replace("/srv/gv0/images", "/srv/bmv0/images")
-    assert "not on shared storage" in migration.plan(replace(state, here=replace(state.here, live=local))).refusals[0]
-    assert "no guest g1" in migration.plan(Journey(None, None)).refusals[0]
+    assert "not on shared storage" in refusal(replace(state, here=replace(state.here, live=local)))
+    assert "no guest g1" in refusal(Journey(None, None))
+
+
+def test_guests_go_to_different_nodes_and_none_when_one_cannot(xml: str) -> None:
+    two = migration(Trip("g1", "node2", "10.10.0.12"), Trip("g2", "node3", "10.10.0.13"))
+    state = {"g1": journey(xml), "g2": journey(xml, "g2")}
+    planned = two.plan(state)
+    assert sentences(planned) == [
+        "migrate guest g1 live to node2 (10.10.0.12)",
+        "migrate guest g2 live to node3 (10.10.0.13)",
+    ]
+    arrived = {**state, "g1": planned.predicted["g1"]}
+    assert sentences(two.plan(arrived)) == ["migrate guest g2 live to node3 (10.10.0.13)"]
+    assert two.view(planned.predicted)["guests"]["g2"] == {"here": "absent", "there": "running"}
+    assert two.plan({**state, "g2": Journey(None, None)}).refusals == ["there is no guest g2 on this node"]

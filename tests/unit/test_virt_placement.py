@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.personal.cluster.plugins.filter.placement import place_guests
+from ansible_collections.personal.cluster.plugins.filter.placement import place_guests, spread_guests
 
 G1 = {"name": "g1", "node": "node1", "memory": "1G"}
 RUNNING = {"g1": {"state": "running"}}
@@ -139,3 +139,13 @@ def test_what_is_not_the_same_image_is_no_conflict() -> None:
 def test_what_cannot_be_placed_fails(found: dict[str, Any], guests: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(AnsibleFilterError, match=message):
         place_guests(guests, found)
+
+
+def test_guests_are_shared_out_in_turn() -> None:
+    shared = spread_guests(["a", "b", "c"], ["node2", "node3"], {"node2": "10.10.0.12", "node3": "10.10.0.13"})
+    assert [(guest["name"], guest["to"], guest["address"]) for guest in shared] == [
+        ("a", "node2", "10.10.0.12"),
+        ("b", "node3", "10.10.0.13"),
+        ("c", "node2", "10.10.0.12"),
+    ]
+    assert spread_guests([], ["node2"], {}) == []

@@ -33,9 +33,18 @@ class Seen:
 
 
 def look(cli: Cli, gate: Gate) -> list[str]:
-    """Return what stands in the way now."""
-    state = read_cluster(cli)
-    state = with_heals(cli, state, gate.volumes or state.volumes)
+    """Return what stands in the way now.
+
+    :raises NotYet: gluster was never used on this host.
+    """
+    try:
+        state = read_cluster(cli)
+        state = with_heals(cli, state, gate.volumes or state.volumes)
+    except NotYet:
+        raise
+    except ClusterError as error:
+        # A node that has just booted has no glusterd yet.
+        return [str(error)]
     return gate_troubles(state, gate.volumes, gate.peers)
 
 

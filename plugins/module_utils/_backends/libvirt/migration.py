@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest's live migration from this node to another."""
+"""Live migration of guests from this node to others."""
 
 from __future__ import annotations
 
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Optional
@@ -21,6 +21,20 @@ from ansible_collections.personal.cluster.plugins.module_utils._engine import Pl
 
 
 @dataclass(frozen=True)
+class Trip:
+    """Which guest is to go where; ``to`` names the node for messages."""
+
+    name: str
+    to: str
+    address: str
+
+    @property
+    def uri(self) -> str:
+        """The other node's libvirt."""
+        return f"qemu+tls://{self.address}/system"
+
+
+@dataclass(frozen=True)
 class Journey:
     """Where a guest is: its domain on this node and on the other one, and what the other one has."""
 
@@ -29,76 +43,86 @@ class Journey:
     networks: frozenset[str] = frozenset()
 
 
+State = Mapping[str, Journey]
+
+
 class Migration:
-    """One guest's live migration from this node to another; see the module virt_migrate."""
+    """Live migrations of guests from this node, one after the other; see the module virt_migrate."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self._name = str(params["name"])
-        self._to = str(params["to"])
-        self._address = str(params["address"])
-        self._shared = tuple(params["shared"])
-        self._timeout = int(params["timeout"])
-        self._uri = str(params["uri"])
-        self._here: Any = None
-        self._there: Any = None
+    def __init__(self, trips: Sequence[Trip], shared: Sequence[str], timeout: int, uri: str) -> None:
+        self._trips = trips
+        self._shared = tuple(folder.rstrip("/") + "/" for folder in shared)
+        self._timeout = timeout
+        self._uri = uri
+        self._connections: dict[str, Any] = {}
 
-    @property
-    def _remote(self) -> str:
-        return f"qemu+tls://{self._address}/system"
+    def _connection(self, uri: str) -> Any:
+        if uri not in self._connections:
+            self._connections[uri] = connect(uri)
+        return self._connections[uri]
 
-    def read(self) -> Journey:
-        """Look for the guest on both nodes."""
-        if self._here is None:
-            self._here, self._there = connect(self._uri), connect(self._remote)
-        return Journey(
-            read_domains(self._here).get(self._name),
-            read_domains(self._there).get(self._name),
-            frozenset(net.name() for net in explained(self._there.listAllNetworks) if explained(net.isActive)),
-        )
+    def read(self) -> State:
+        """Look for the guests on all nodes concerned, at each once."""
+        here = read_domains(self._connection(self._uri))
+        found = {uri: self._look(self._connection(uri)) for uri in {trip.uri for trip in self._trips}}
+        return {
+            trip.name: Journey(here.get(trip.name), domains.get(trip.name), networks)
+            for trip in self._trips
+            for domains, networks in [found[trip.uri]]
+        }
 
-    def blank(self) -> Journey:
-        """Return a guest that is nowhere."""
-        return Journey(None, None)
+    @staticmethod
+    def _look(connection: Any) -> tuple[Mapping[str, Domain], frozenset[str]]:
+        networks = explained(connection.listAllNetworks)
+        return read_domains(connection), frozenset(net.name() for net in networks if explained(net.isActive))
 
-    def plan(self, state: Journey) -> Plan[Journey]:
-        """Plan nothing when the guest is there, its migration when it is here."""
-        plan: Plan[Journey] = Plan(state)
-        here, there = state.here, state.there
-        if here is None and there is not None:
-            return plan
-        if here is None:
-            plan.refusals.append(f"there is no guest {self._name} on this node")
-            return plan
-        plan.refusals += self._refusals(here, state)
-        sentence = f"migrate guest {self._name} live to {self._to} ({self._address})"
-        plan.steps.append(Step(sentence, partial(self._migrate, here.autostart)))
-        plan.predicted = replace(state, here=None, there=here)
+    def blank(self) -> State:
+        """Return guests that are nowhere."""
+        return {trip.name: Journey(None, None) for trip in self._trips}
+
+    def plan(self, state: State) -> Plan[State]:
+        """Plan nothing for a guest that is there, its migration when it is here."""
+        plan: Plan[State] = Plan(dict(state))
+        for trip in self._trips:
+            self._plan(trip, state[trip.name], plan)
         return plan
 
-    def _refusals(self, here: Domain, state: Journey) -> list[str]:
-        name, refusals = self._name, []
-        if state.there is not None:
-            refusals.append(f"guest {name} is also defined on {self._to}; undefine it where it does not run")
+    def _plan(self, trip: Trip, journey: Journey, plan: Plan[State]) -> None:
+        here, there = journey.here, journey.there
+        if here is None and there is not None:
+            return
+        if here is None:
+            plan.refusals.append(f"there is no guest {trip.name} on this node")
+            return
+        plan.refusals += self._refusals(trip, here, journey)
+        sentence = f"migrate guest {trip.name} live to {trip.to} ({trip.address})"
+        plan.steps.append(Step(sentence, partial(self._migrate, trip, here.autostart)))
+        plan.predicted = {**plan.predicted, trip.name: replace(journey, here=None, there=here)}
+
+    def _refusals(self, trip: Trip, here: Domain, journey: Journey) -> list[str]:
+        name, refusals = trip.name, []
+        if journey.there is not None:
+            refusals.append(f"guest {name} is also defined on {trip.to}; undefine it where it does not run")
         if here.state != "running":
             refusals.append(f"guest {name} is {here.state}; only a running guest migrates live, start it first")
             return refusals
         root = ET.fromstring(here.live or here.inactive)
         for path in disk_files(here.live or here.inactive):
-            if not path.startswith(tuple(folder.rstrip("/") + "/" for folder in self._shared)):
+            if not path.startswith(self._shared):
                 refusals.append(f"guest {name}: {path} is not on shared storage ({', '.join(self._shared)})")
         if root.find("devices/hostdev") is not None:
             refusals.append(f"guest {name} has a passed-through device; remove it first")
         for network in sorted(
             {attribute(nic, "source", "network") or "" for nic in root.iterfind("devices/interface")}
         ):
-            if network and network not in state.networks:
-                refusals.append(f"guest {name}: network {network} is not active on {self._to}")
+            if network and network not in journey.networks:
+                refusals.append(f"guest {name}: network {network} is not active on {trip.to}")
         return refusals
 
-    def _migrate(self, autostart: bool) -> None:
+    def _migrate(self, trip: Trip, autostart: bool) -> None:
         import libvirt
 
-        domain = explained(self._here.lookupByName, self._name)
+        domain = explained(self._connection(self._uri).lookupByName, trip.name)
         flags = (
             libvirt.VIR_MIGRATE_LIVE
             | libvirt.VIR_MIGRATE_PEER2PEER
@@ -108,20 +132,26 @@ class Migration:
             | libvirt.VIR_MIGRATE_AUTO_CONVERGE
             | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
         )
-        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{self._address}"}
+        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{trip.address}"}
         # The call blocks until the guest has arrived; after the timeout the guest stays where it is.
         timer = threading.Timer(self._timeout, domain.abortJob)
         timer.start()
         try:
-            explained(domain.migrateToURI3, self._remote, parameters, flags)
+            explained(domain.migrateToURI3, trip.uri, parameters, flags)
         finally:
             timer.cancel()
         # The mark that starts a guest with its node does not travel with the guest.
-        explained(explained(self._there.lookupByName, self._name).setAutostart, int(autostart))
+        there = self._connection(trip.uri)
+        explained(explained(there.lookupByName, trip.name).setAutostart, int(autostart))
 
-    def view(self, state: Journey) -> dict[str, Any]:
-        """Return where the guest is."""
+    def view(self, state: State) -> dict[str, Any]:
+        """Return where the guests are."""
         return {
-            "here": state.here.state if state.here else "absent",
-            "there": state.there.state if state.there else "absent",
+            "guests": {
+                name: {
+                    "here": journey.here.state if journey.here else "absent",
+                    "there": journey.there.state if journey.there else "absent",
+                }
+                for name, journey in state.items()
+            }
         }
