@@ -35,7 +35,8 @@ def lock_file(module: str) -> str:
 def wait_alone(lock: str, seconds: float = SECONDS) -> None:
     """Wait until no other run on this host holds ``lock``, a path; the lock goes with this process.
 
-    A run whose controller was killed goes on here, and must not meet the run that was started to complete it.
+    A run whose controller was killed goes on here, and must not meet the run that was started to complete it. Where
+    tools are run so that they take the lock over, it goes with the last of them when the run itself is killed.
 
     :raises ClusterError: another run holds it for longer than ``seconds``.
     """
@@ -47,5 +48,6 @@ def wait_alone(lock: str, seconds: float = SECONDS) -> None:
             f"another run has been at work here for {seconds:.0f} s and holds {lock}; "
             f"wait for it, or end it if it hangs: process {holder}"
         )
+    os.set_inheritable(handle, True)
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)

@@ -51,11 +51,13 @@ class Runner:
     """Runs tools on this host.
 
     Secrets travel on ``stdin`` or in ``env``, never in ``argv``; those listed in
-    ``secrets`` are removed from every error message.
+    ``secrets`` are removed from every error message. ``heirs`` are tools that keep the lock of this run while they
+    work, also when the run is killed; never tools that leave a daemon behind.
     """
 
-    def __init__(self, secrets: Collection[str] = ()) -> None:
+    def __init__(self, secrets: Collection[str] = (), *, heirs: bool = False) -> None:
         self._secrets = tuple(secrets)
+        self._heirs = heirs
 
     def __call__(
         self,
@@ -88,6 +90,8 @@ class Runner:
                 timeout=timeout,
                 env=environ,
                 check=False,
+                # What this process opened by itself is not inherited, but for that lock.
+                close_fds=not self._heirs,
             )
         except FileNotFoundError as error:
             raise NotYet(f"{argv[0]} is not installed on this host; run the role of its layer first") from error

@@ -293,7 +293,8 @@ devices:
   type: dict
   contains:
     kind:
-      description: V(blank), V(foreign), V(luks1), V(luks2), V(missing), or V(unread) before cryptsetup is installed.
+      description: V(blank), V(foreign), V(luks1), V(luks2), V(unfinished), V(missing), or V(unread) before
+        cryptsetup is installed.
       type: str
       returned: always
     uuid:
@@ -460,7 +461,7 @@ def main() -> None:
     params = module.params
     wishes = [wish(item, params) for item in params["devices"]]
     secrets = [key.text for wanted in wishes for key in wanted.keys if key.text]
-    run = Runner(secrets)
+    run = Runner(secrets, heirs=True)
     binder = Clevis(run, params["tang_timeout"], params["rotation"])
     reader = Reader(run, binder.parse, params["header_backup_dir"])
     resource = LuksDevices(wishes, binder, run, reader)

@@ -274,6 +274,21 @@ def test_the_last_passphrase_stays() -> None:
 UNBIND = "remove the binding of /dev/a to http://t1 from keyslot 1"
 
 
+def test_rest_of_a_killed_bind_goes_first() -> None:
+    left = replace(DONE, keyslots=(0, 1), tokens=(), bindings=(), leftover=1)
+    rest = "remove keyslot 1 of /dev/a, the rest of a bind that was killed"
+    assert sentences(left) == [rest, BIND, FIRST, SAVE]
+
+
+def test_format_that_was_killed_is_done_again() -> None:
+    unfinished = luks.Disk("unfinished", GIB, uuid="u", label="luks-a")
+    formats = "format /dev/a (1.0 GiB, unfinished) as LUKS2"
+    assert sentences(unfinished) == [formats, BIND, FIRST, SAVE, OPEN]
+    assert planned(unfinished, wish("unbound")) == []
+    assert "no passphrase was given" in refusals(unfinished, passphrase=None)
+    assert "in use by mount /x" in refusals(replace(unfinished, users=("mount /x",)))
+
+
 def test_unbound() -> None:
     wanted = replace(wish("unbound"), key=luks.Key("pp"))
     orphan = luks.Binding(1, None, OTHER)
@@ -462,6 +477,31 @@ def test_luks1_and_missing(tmp_path: Path) -> None:
     wishes = [wish(device=str(old)), replace(wish(device=str(tmp_path / "none")), name="luks-b")]
     kinds = [disk.kind for disk in resource(*wishes).read().disks.values()]
     assert kinds == ["luks1", "missing"]
+
+
+def test_read_what_killed_runs_leave(tmp_path: Path) -> None:
+    path = head(tmp_path, "trixie")
+    uuid = reading.uuid_of(path.read_bytes())
+    bound = json.loads(dump("trixie", "tang"))
+    lost = {**bound, "tokens": {}}
+    lost["keyslots"]["1"]["kdf"] = {"type": "pbkdf2", "iterations": 1000}
+    note = tmp_path / f"luks-a-{uuid}.binding"
+
+    def read(data: dict[str, Any], name: str = "luks-a") -> luks.Disk:
+        wanted = replace(wish(device=str(path)), name=name)
+        return resource(wanted, run=Recording(json.dumps(data)), backup=str(tmp_path)).read().disks[str(path)]
+
+    assert read(lost).leftover is None, "nobody noted it"
+    note.write_text("1\n")
+    assert read(lost).leftover == 1
+    assert read({**bound, "keyslots": lost["keyslots"]}).leftover is None, "it has its token"
+    lost["keyslots"]["1"]["kdf"] = {"type": "argon2id"}
+    assert read(lost).leftover is None, "a key that a person added"
+    empty = {**bound, "keyslots": {}, "tokens": {}}
+    assert read(empty, "luks-x").kind == "unfinished"
+    assert read(empty).kind == "luks2", "it is labelled luks-x"
+    (tmp_path / f"luks-x-{uuid}.img").touch()
+    assert read(empty, "luks-x").kind == "luks2", "it had keys once"
 
 
 def test_read_luks1_and_the_rest_of_an_erased_header(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._run import Compl
 Servers = Mapping[str, Optional[frozenset[str]]]
 
 NO_TPM = "this node has no TPM 2.0 (no /dev/tpmrm0); enable it in the firmware, or leave tpm2 out of the policy"
+SCRATCH = "personal-cluster-clevis-"
 CLEVIS_SECONDS = 300.0
 CURLRC = "connect-timeout = {seconds}\nmax-time = {seconds}\n"
 
@@ -154,10 +156,14 @@ class Clevis:
 
     @contextmanager
     def _patience(self) -> Iterator[dict[str, str]]:
-        # clevis calls curl without a limit; curl reads one from here.
-        with tempfile.TemporaryDirectory(prefix="personal-cluster-") as home:
+        # In memory, since clevis copies the whole header; the copy of one that was killed is removed here.
+        memory = self._root / "run"
+        for stale in memory.glob(f"{SCRATCH}*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=memory if os.access(memory, os.W_OK) else None) as home:
+            # clevis calls curl without a limit; curl reads one from here.
             Path(home, ".curlrc").write_text(CURLRC.format(seconds=self._timeout))
-            yield {"CURL_HOME": home}
+            yield {"CURL_HOME": home, "TMPDIR": home}
 
 
 def _reason(stderr: str) -> str:

@@ -26,7 +26,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.re
     is_luks2,
     uuid_of,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 
@@ -58,12 +58,13 @@ class Changer(Generic[Policy]):
                 f"{wish.device} was left as it is: keyfile {wish.key.file} does not exist; put it on the node first"
             )
 
-    def format(self, wish: Wish[Policy], servers: Servers) -> None:
-        """Format a device that is still blank."""
+    def format(self, wish: Wish[Policy], servers: Servers, expected: tuple[str, ...]) -> None:
+        """Format a device that still holds nothing but what is expected."""
         self._need_servers(wish, servers)
         self._need_keyfile(wish)
         # Between planning and now somebody else may have taken the disk.
-        taken = self._reader.signatures(wish.device) + self._reader.users(wish.device)
+        signatures, users = self._reader.signatures(wish.device), self._reader.users(wish.device)
+        taken = tuple(signature for signature in signatures if signature not in expected) + users
         if taken:
             raise ClusterError(f"{wish.device} is no longer blank: {', '.join(taken)}; nothing was written to it")
         argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--label", wish.name[:LABEL_LENGTH]]
@@ -94,14 +95,14 @@ class Changer(Generic[Policy]):
     @staticmethod
     def forget(path: str) -> None:
         """Remove the backup of an erased header: it would bring the keys back to life."""
-        Path(path).unlink(missing_ok=True)
+        for name in (path, str(Path(path).with_suffix(".binding"))):
+            Path(name).unlink(missing_ok=True)
         _sync(Path(path).parent)
 
     def bind(self, wish: Wish[Policy], policy: Policy, slot: int, servers: Servers) -> None:
         """Add a binding that unlocks the device, or leave none behind."""
         self._need_servers(wish, servers)
-        key = self._valid(wish)
-        self._binder.bind(wish.device, slot, policy, key.text, key.file)
+        self._bind_noted(wish, policy, slot)
         if not self._binder.proves(wish.device, slot):
             for binding in self._reader.metadata(wish.device)[2]:
                 if binding.keyslot == slot:
@@ -110,6 +111,31 @@ class Changer(Generic[Policy]):
                 f"{wish.device}: the new binding failed its test and was removed; what was there before was kept"
             )
         self._proven.add((wish.device, slot))
+
+    def _bind_noted(self, wish: Wish[Policy], policy: Policy, slot: int) -> None:
+        """Bind, and note the keyslot meanwhile: clevis adds it before its token, and its key dies with clevis."""
+        key, note = self._valid(wish), self._note(wish)
+        self._reader.backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        note.write_text(f"{slot}\n")
+        for path in (note, note.parent):
+            _sync(path)
+        try:
+            self._binder.bind(wish.device, slot, policy, key.text, key.file)
+        except CommandFailed:
+            # What ran too long may still be at work.
+            raise
+        except ClusterError:
+            note.unlink()
+            raise
+        note.unlink()
+
+    def _note(self, wish: Wish[Policy]) -> Path:
+        return self._reader.note(wish.name, uuid_of(head(wish.device) or b""))
+
+    def remove_leftover(self, wish: Wish[Policy], slot: int) -> None:
+        """Remove the keyslot of a bind that was killed."""
+        self._kill(wish.device, slot)
+        self._note(wish).unlink(missing_ok=True)
 
     def _valid(self, wish: Wish[Policy]) -> Key:
         """Return the first given key that opens the device, or none: an existing binding authorises then."""

@@ -160,10 +160,11 @@ class Binding:
 class Disk:
     """One device as it is.
 
-    ``kind`` is missing, blank, foreign, luks1, luks2, or unread when cryptsetup is not there yet; ``sha256`` is that
+    ``kind`` is missing, blank, foreign, luks1, luks2, unfinished for LUKS2 of ours that has never had a key, or unread
+    when cryptsetup is not there yet; ``sha256`` is that
     of the backup of its header, and known only while the backup is the present header. ``key_slots`` and
     ``recovery_slots`` are those that the declared keys open, as far as that was tried. ``left_backups`` are those of
-    the header that is to be erased.
+    the header that is to be erased. ``leftover`` is a keyslot that a killed bind left, and nobody has the key of.
     """
 
     kind: str
@@ -184,6 +185,7 @@ class Disk:
     key_slots: tuple[int, ...] = ()
     recovery_slots: tuple[int, ...] = ()
     left_backups: tuple[str, ...] = ()
+    leftover: Optional[int] = None
 
     @property
     def live(self) -> tuple[Binding, ...]:

@@ -20,13 +20,13 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     State,
     Wish,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import LUKS, Reader
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 
 # Every label that the role encryption gives begins with it.
 OWN_LABEL = "luks-"
-# What is formatted: the two latter kinds only after they were wiped.
-FRESH = ("blank", "foreign", "luks1")
+# What is formatted, the two last kinds only after they were wiped.
+FRESH = ("blank", "unfinished", "foreign", "luks1")
 NO_SLOT = f"all {KEYSLOTS} keyslots are in use; free one: cryptsetup luksKillSlot"
 
 
@@ -54,8 +54,9 @@ class DiskPlan(Generic[Policy]):
             self._warn("carries LUKS2; what it needs is known once cryptsetup is installed", " ")
         elif not refusals and self.wish.state == "absent":
             self._absent()
-        elif not refusals and not (self.wish.state == "unbound" and self.disk.kind == "blank"):
+        elif not refusals and not (self.wish.state == "unbound" and self.disk.kind in FRESH):
             before = len(self.plan.steps)
+            self._remove_leftover()
             if self.wish.state == "unbound":
                 self._unbind()
             else:
@@ -106,7 +107,7 @@ class DiskPlan(Generic[Policy]):
         if disk.users:
             words = [*filter(None, [held]), f"is in use by {', '.join(disk.users)}"]
             return [" and ".join(words) + ("; what is in use is never wiped" if wish.force_wipe else "")]
-        if disk.kind == "blank" or (wish.force_wipe and wish.state not in ("unbound", "absent")):
+        if disk.kind in ("blank", "unfinished") or (wish.force_wipe and wish.state not in ("unbound", "absent")):
             return []
         convert = "; convert it with cryptsetup convert --type luks2, or," if disk.kind == "luks1" else ";"
         return [f"{held}{convert} if it may be lost, set force_wipe for this disk"]
@@ -114,7 +115,7 @@ class DiskPlan(Generic[Policy]):
     def _erase_refusals(self) -> list[str]:
         wish, disk = self.wish, self.disk
         names = [name for name, uuid in self.state.mappers.items() if uuid == wish.erase.replace("-", "")]
-        if wish.erase and disk.kind == "luks2" and disk.uuid != wish.erase:
+        if wish.erase and disk.kind in ("luks2", "unfinished") and disk.uuid != wish.erase:
             return [f"carries the LUKS2 header {disk.uuid}, and erase names {wish.erase}; nothing is erased"]
         if names and disk.kind != "luks2":
             return [f"does not carry {wish.erase}, which is open as {names[0]}; compare device and erase"]
@@ -138,8 +139,9 @@ class DiskPlan(Generic[Policy]):
             sentence = f"wipe {held} from {self.wish.device} ({size:.1f} GiB)"
             self._add(sentence, self.changer.wipe, self.wish, self.state.servers, self.disk.signatures)
         if self.disk.kind in FRESH:
-            sentence = f"format {self.wish.device} ({self.disk.size / 2**30:.1f} GiB, blank) as LUKS2"
-            self._add(sentence, self.changer.format, self.wish, self.state.servers)
+            what, expected = ("unfinished", (LUKS,)) if self.disk.kind == "unfinished" else ("blank", ())
+            sentence = f"format {self.wish.device} ({self.disk.size / 2**30:.1f} GiB, {what}) as LUKS2"
+            self._add(sentence, self.changer.format, self.wish, self.state.servers, expected)
             self.disk = Disk("luks2", self.disk.size, keyslots=(0,), key_slots=(0,))
 
     def _backup(self, before: int) -> None:
@@ -153,6 +155,14 @@ class DiskPlan(Generic[Policy]):
             self._add(sentence, self.changer.save, self.wish)
             path = str(self.reader.backup(self.wish.name, self.disk.uuid)) if self.disk.uuid else ""
             self.disk = replace(self.disk, saved=True, backup=path, sha256="")
+
+    def _remove_leftover(self) -> None:
+        slot = self.disk.leftover
+        if slot is not None:
+            sentence = f"remove keyslot {slot} of {self.wish.device}, the rest of a bind that was killed"
+            self._add(sentence, self.changer.remove_leftover, self.wish, slot)
+            left = tuple(other for other in self.disk.keyslots if other != slot)
+            self.disk = replace(self.disk, keyslots=left, leftover=None)
 
     def _bindings(self) -> None:
         device, live = self.wish.device, self.disk.live
@@ -193,7 +203,7 @@ class DiskPlan(Generic[Policy]):
     def _absent(self) -> None:
         wish, disk = self.wish, self.disk
         self._mapper()
-        if wish.erase and disk.uuid == wish.erase and disk.kind in ("luks2", "foreign"):
+        if wish.erase and disk.uuid == wish.erase and disk.kind in ("luks2", "unfinished", "foreign"):
             sentence = f"erase all keyslots and the LUKS2 header {disk.uuid} of {wish.device}; its data is lost"
             self._add(sentence, self.changer.erase, wish)
             self.disk = Disk("blank", disk.size)

@@ -14,6 +14,7 @@ from typing import Optional
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEY_SECONDS,
+    LABEL_LENGTH,
     NO_KEY,
     PREFERRED,
     Binding,
@@ -27,6 +28,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 MAGIC = b"LUKS\xba\xbe"
 # What wipefs calls a LUKS header.
 LUKS = "crypto_LUKS"
+CLEVIS_KDF = ("pbkdf2", 1000)
 VERSION_AT = slice(6, 8)
 LABEL_AT = slice(24, 72)
 UUID_AT = slice(168, 208)
@@ -115,7 +117,10 @@ class Reader:
         disk = Disk("unread", size, uuid=uuid_of(found), label=_text(found[LABEL_AT]))
         if not dump:
             return disk
-        keyslots, tokens, bindings = self.metadata(device)
+        data = self._dump(device)
+        keyslots, tokens, bindings = self._metadata(device, data)
+        if not keyslots and not tokens and disk.label == name[:LABEL_LENGTH] and not self.backups(disk.uuid):
+            return replace(disk, kind="unfinished", users=self.users(device))
         saved, sha256 = self._backup(name, disk.uuid, found)
         return replace(
             disk,
@@ -126,11 +131,18 @@ class Reader:
             saved=bool(saved),
             backup=saved,
             sha256=sha256,
+            leftover=self._leftover(name, disk.uuid, data),
         )
 
     def metadata(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
         """Return keyslots, tokens and clevis bindings of a LUKS2 device."""
-        data = json.loads(self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout)
+        return self._metadata(device, self._dump(device))
+
+    def _dump(self, device: str) -> Json:
+        data: Json = json.loads(self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout)
+        return data
+
+    def _metadata(self, device: str, data: Json) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
         keyslots = tuple(sorted(int(slot) for slot in data["keyslots"]))
         tokens = tuple(sorted(int(token) for token in data["tokens"]))
         try:
@@ -152,6 +164,19 @@ class Reader:
     def backup(self, name: str, uuid: str) -> Path:
         """Return where the backup of a header belongs."""
         return self.backup_dir / f"{name}-{uuid}.img"
+
+    def note(self, name: str, uuid: str) -> Path:
+        """Return where the keyslot is noted that a bind is about to use."""
+        return self.backup_dir / f"{name}-{uuid}.binding"
+
+    def _leftover(self, name: str, uuid: str, data: Json) -> Optional[int]:
+        """Return the keyslot that a bind was killed in: noted, made as clevis makes them, and without a token."""
+        note = self.note(name, uuid)
+        slot = note.read_text().strip() if name and note.exists() else ""
+        kdf = data["keyslots"].get(slot, {}).get("kdf", {})
+        bound = any(slot in token["keyslots"] for token in data["tokens"].values())
+        made_by_clevis = (kdf.get("type"), kdf.get("iterations")) == CLEVIS_KDF
+        return int(slot) if made_by_clevis and not bound else None
 
     def backups(self, uuid: str) -> list[Path]:
         """Return all backups of a header, whatever the name of its device was."""

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""luks_clevis_bind that fails or is killed: the header stays as it was, and the next run completes the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils._lock import lock_file, locked_within
+from harness import TOP, needs
+
+needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
+
+PASSPHRASE = "correct horse battery staple"
+RECOVERY = "a recovery key that is kept elsewhere"
+MODULE = "ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind"
+HEADER = 16 * 2**20
+# A tool that does what it is told to, and more when it is called with WORD among its arguments for the time NUMBER.
+TOOL = """#!/bin/bash
+count=0
+if [[ " $* " == *" $WORD "* ]]; then
+    echo >> "$COUNTER"
+    count=$(wc -l < "$COUNTER")
+fi
+if [ "$count" = "$NUMBER" ]; then
+    eval "$MORE"
+fi
+exec {real} "$@"
+"""
+KILL_ALL_BEFORE = "kill -KILL 0"
+KILL_ALL_AFTER = '"$REAL" "$@"; kill -KILL 0'
+# Whoever started the tool dies, and the tool works on.
+KILL_MODULE = "kill -KILL $LEADER; until [ -e $GO ]; do sleep 0.1; done"
+
+
+@pytest.fixture
+def tangs(tmp_path: Path) -> Iterator[list[dict[str, str]]]:
+    """One server at two addresses: two policies."""
+    home = tmp_path / "tang"
+    home.mkdir()
+    subprocess.run(["/usr/libexec/tangd-keygen", home], capture_output=True, check=True)
+    ports, processes = [], []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+        argv = ["socat", f"TCP-LISTEN:{ports[-1]},bind=127.0.0.1,fork,reuseaddr", f"EXEC:/usr/libexec/tangd {home}"]
+        processes.append(subprocess.Popen(argv, stderr=subprocess.DEVNULL))
+    for port in ports:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+    done = subprocess.run(["tang-show-keys", str(ports[0])], capture_output=True, text=True, check=True)
+    yield [{"url": f"http://127.0.0.1:{port}", "thp": done.stdout.split()[0]} for port in ports]
+    for process in processes:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def tang(tangs: list[dict[str, str]]) -> dict[str, str]:
+    return tangs[0]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "a.img"
+    with path.open("wb") as stream:
+        stream.truncate(20 * 2**20)
+    return path
+
+
+def params(disk: Path, server: dict[str, str] | None, **more: Any) -> dict[str, Any]:
+    return {
+        "devices": [{"device": str(disk), "name": f"luks-{disk.stem}", "state": "present"}],
+        "passphrase": PASSPHRASE,
+        "format": {"sector_size": 512, "pbkdf": "pbkdf2", "pbkdf_force_iterations": 1000},
+        "header_backup_dir": str(disk.parent / "headers"),
+        "tang_timeout": 10,
+        **({"policy": {"tang": [server]}} if server else {}),
+        **more,
+    }
+
+
+def start(wanted: dict[str, Any], env: dict[str, str]) -> subprocess.Popen[str]:
+    """Start the module alone, as the leader of a process group of its own."""
+    code = (
+        f"import os, runpy; os.environ['LEADER'] = str(os.getpid()); runpy.run_module('{MODULE}', run_name='__main__')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TOP / ".build/collections"), **env},
+        start_new_session=True,
+    )
+    assert process.stdin
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": wanted}))
+    process.stdin.close()
+    return process
+
+
+def run(wanted: dict[str, Any], **env: str) -> dict[str, Any]:
+    process = start(wanted, env)
+    assert process.stdout and process.stderr
+    out, err = process.stdout.read(), process.stderr.read()
+    if process.wait(60) == -signal.SIGKILL:
+        return {"killed": True, "group": process.pid}
+    assert out, err
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+def converges(wanted: dict[str, Any]) -> dict[str, Any]:
+    done = run(wanted)
+    assert not done.get("failed"), done
+    assert run(wanted)["actions"] == []
+    return done
+
+
+def tool(tmp_path: Path, word: str, number: int, more: str) -> dict[str, str]:
+    """Return an environment in which cryptsetup does more at its call ``number`` with ``word``."""
+    real = shutil.which("cryptsetup")
+    assert real
+    folder = tmp_path / "bin"
+    folder.mkdir(exist_ok=True)
+    counter = tmp_path / "counter"
+    counter.unlink(missing_ok=True)
+    path = folder / "cryptsetup"
+    path.write_text(TOOL.format(real=real))
+    path.chmod(0o755)
+    environ = {"WORD": word, "NUMBER": str(number), "MORE": more, "COUNTER": str(counter), "REAL": real}
+    return {"PATH": f"{folder}:{os.environ['PATH']}", **environ}
+
+
+def header(disk: Path) -> bytes:
+    with disk.open("rb") as stream:
+        return stream.read(HEADER)
+
+
+def metadata(disk: Path) -> dict[str, Any]:
+    argv = ["cryptsetup", "luksDump", "--dump-json-metadata", str(disk)]
+    found: dict[str, Any] = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    return found
+
+
+def unlocks(disk: Path) -> bool:
+    """Tell whether any binding of the disk decrypts."""
+    slots = [token["keyslots"][0] for token in metadata(disk)["tokens"].values() if token["keyslots"]]
+    argv = ["clevis", "luks", "pass", "-d", str(disk), "-s"]
+    return any(subprocess.run([*argv, slot], capture_output=True, check=False).returncode == 0 for slot in slots)
+
+
+class Fading(BaseHTTPRequestHandler):
+    """Hands on what tang says to the first requests; then accepts and never answers, or answers nonsense."""
+
+    url = ""
+    upstream = ""
+    left = 0
+    hangs = True
+
+    def do_GET(self) -> None:
+        cls = type(self)
+        cls.left -= 1
+        if cls.left < 0 and cls.hangs:
+            time.sleep(8)
+            return
+        with build_opener(ProxyHandler({})).open(f"{cls.upstream}{self.path}") as answer:
+            body = answer.read()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body if cls.left >= 0 else b"{}")
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def fading(tang: dict[str, str]) -> Iterator[type[Fading]]:
+    class Handler(Fading):
+        upstream = tang["url"]
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Handler.url = f"http://127.0.0.1:{server.server_port}"
+    yield Handler
+    server.shutdown()
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+@pytest.mark.parametrize("policy", [None, "old"])
+def test_a_server_that_fails_during_the_bind_leaves_the_header_as_it_was(
+    tang: dict[str, str], fading: type[Fading], disk: Path, hangs: bool, policy: str | None
+) -> None:
+    converges(params(disk, tang if policy else None))
+    before = header(disk)
+    fading.left, fading.hangs = 1, hangs
+    failed = run(params(disk, {"url": fading.url, "thp": tang["thp"]}, tang_timeout=5))
+    assert failed["failed"] and f"{disk} was not bound" in failed["msg"], failed
+    assert fading.left < 0, "clevis asked nobody"
+    assert header(disk) == before
+    assert unlocks(disk) is bool(policy)
+    converges(params(disk, tang))
+
+
+def silent(tang: dict[str, str]) -> dict[str, str]:
+    return {**tang, "url": "http://127.0.0.1:9"}
+
+
+def wrong(tang: dict[str, str]) -> dict[str, str]:
+    return {**tang, "thp": "V70S1sqvOiK_uBbsrXoI8dFxwhZWvNvayDSKc-xRNz4"}
+
+
+@pytest.mark.parametrize("spoil", [silent, wrong])
+def test_a_bind_that_fails_leaves_the_header_as_it_was(tang: dict[str, str], disk: Path, spoil: Any) -> None:
+    converges(params(disk, None))
+    before = header(disk)
+    assert run(params(disk, spoil(tang)))["failed"]
+    assert header(disk) == before
+    # The same by clevis itself, past all that the module looks at beforehand.
+    argv = ["clevis", "luks", "bind", "-f", "-k", "-", "-s", "1", "-d", str(disk), "tang", json.dumps(spoil(tang))]
+    assert subprocess.run(argv, input=PASSPHRASE.encode(), capture_output=True, check=False).returncode
+    assert header(disk) == before
+
+
+@pytest.mark.parametrize("more", [KILL_ALL_BEFORE, KILL_ALL_AFTER])
+@pytest.mark.parametrize("word", ["luksAddKey", "import", "config", "luksKillSlot", "remove", "luksHeaderBackup"])
+def test_a_killed_change_of_policy_is_completed(
+    tangs: list[dict[str, str]], disk: Path, tmp_path: Path, word: str, more: str
+) -> None:
+    run(params(disk, tangs[1]))
+    wanted = params(disk, tangs[0])
+    number = 1
+    while run(wanted, **tool(tmp_path, word, number, more)).get("killed"):
+        assert unlocks(disk), f"no working binding after {word} {number}"
+        done = converges(wanted)["devices"][str(disk)]
+        assert done["policy"] == {"tang": {"url": tangs[0]["url"]}}
+        assert len(metadata(disk)["keyslots"]) == 2 and len(metadata(disk)["tokens"]) == 1
+        run(params(disk, tangs[1]))
+        number += 1
+    assert number > 1, f"nothing was killed at {word}"
+
+
+@pytest.mark.parametrize("more", [KILL_ALL_BEFORE, KILL_ALL_AFTER])
+@pytest.mark.parametrize("word", ["luksAddKey", "luksKillSlot"])
+def test_killed_while_keys_change(tang: dict[str, str], disk: Path, tmp_path: Path, word: str, more: str) -> None:
+    wanted = params(disk, tang, recovery_key=RECOVERY, remove_passphrase=True)
+    number = 1
+    while run(wanted, **tool(tmp_path, word, number, more)).get("killed"):
+        converges(wanted)
+        assert unlocks(disk) and len(metadata(disk)["keyslots"]) == 2
+        with disk.open("wb") as stream:
+            stream.truncate(20 * 2**20)
+        number += 1
+    assert number > 1, f"nothing was killed at {word}"
+
+
+def test_killed_while_it_formats(tang: dict[str, str], disk: Path, tmp_path: Path) -> None:
+    slow = {"sector_size": 512, "pbkdf": "pbkdf2", "pbkdf_force_iterations": 3000000}
+    early = 'until [ "$(head -c4 "${!#}")" = LUKS ]; do sleep 0.01; done'
+    more = f'"$REAL" "$@" <&0 & {early}; kill -KILL 0'
+    assert run(params(disk, tang, format=slow), **tool(tmp_path, "luksFormat", 1, more)).get("killed")
+    assert metadata(disk)["keyslots"] == {}, "killed too late to show anything"
+    converges(params(disk, tang))
+    assert unlocks(disk)
+
+
+def test_the_next_run_waits_for_what_a_killed_one_left_running(
+    tang: dict[str, str], disk: Path, tmp_path: Path
+) -> None:
+    run(params(disk, None))
+    wanted, go = params(disk, tang), tmp_path / "go"
+    group = run(wanted, GO=str(go), **tool(tmp_path, "luksAddKey", 1, KILL_MODULE))["group"]
+    try:
+        os.killpg(group, 0)
+        lock = os.open(lock_file("luks_clevis_bind"), os.O_RDWR)
+        # A clevis that finds its keyslot taken puts back the header that it saw first, without the other's binding.
+        assert not locked_within(lock, 1.0), "clevis is still at work"
+        os.close(lock)
+    finally:
+        go.touch()
+    converges(wanted)
+    assert unlocks(disk) and len(metadata(disk)["keyslots"]) == 2
+
+
+def test_a_killed_bind_leaves_no_header_in_a_temporary_directory(
+    tang: dict[str, str], disk: Path, tmp_path: Path
+) -> None:
+    converges(params(disk, None))
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    killing = {**tool(tmp_path, "luksAddKey", 1, KILL_ALL_BEFORE), "TMPDIR": str(temporary)}
+    assert run(params(disk, tang), **killing).get("killed")
+    assert list(temporary.iterdir()) == []
+    converges(params(disk, tang))
+    assert list(Path("/run").glob("personal-cluster-clevis-*")) == []
