@@ -7,21 +7,34 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gluster_peer
-short_description: Bring hosts into the trusted pool of GlusterFS
+short_description: Bring hosts into the trusted pool of GlusterFS, or remove them
 version_added: 0.1.0
 description:
   - Declares which hosts form the trusted pool. Run it on one of them, once for the cluster.
   - Each new host is awaited until it is a connected member, so that volumes can be made right after.
   - Hosts in the pool that are not declared are reported and left there.
+  - With O(state=absent) the named hosts are removed, and no others. A host that holds bricks is not removed.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: [personal.cluster.engine, personal.cluster.glusterd]
 options:
   peers:
     description:
       - Names of all hosts of the pool, the one the module runs on included. They must resolve the same way on each.
+      - With O(state=absent), the names of those that are to go.
     type: list
     elements: str
     required: true
+  state:
+    description: Whether the hosts are members of the pool.
+    type: str
+    choices: [present, absent]
+    default: present
+  allow:
+    description: What would be refused otherwise. V(disconnected) permits to remove a host that is not there.
+    type: list
+    elements: str
+    choices: [disconnected]
+    default: []
   timeout:
     description: Seconds to wait for one host to join, and for another transaction to finish.
     type: int
@@ -33,6 +46,13 @@ EXAMPLES = r"""
   personal.cluster.gluster_peer:
     peers: [node1, node2, node3]
   run_once: true
+
+- name: Remove a host that is gone for good, after its bricks were replaced
+  personal.cluster.gluster_peer:
+    peers: [node4]
+    state: absent
+    allow: [disconnected]
+  run_once: true
 """
 
 RETURN = r"""
@@ -42,14 +62,14 @@ actions:
   type: list
   elements: str
 peers:
-  description: Whether each host is a member, and connected.
+  description: Whether each host is a member, and connected; only the former with O(state=absent).
   returned: always
   type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import cli, membership
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import cli, departure, membership
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
 
@@ -58,6 +78,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "peers": {"type": "list", "elements": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "allow": {"type": "list", "elements": "str", "choices": ["disconnected"], "default": []},
             "timeout": {"type": "int", "default": 120},
             **cli.OPTIONS,
         },
@@ -65,6 +87,8 @@ def main() -> None:
     )
     given = module.params
     asked = cli.from_params(Runner(), given)
+    if given["state"] == "absent":
+        _engine.run(module, departure.Leavers(given["peers"], asked, given["local_host"], given["allow"]))
     _engine.run(module, membership.Peers(given["peers"], asked, given["local_host"]))
 
 

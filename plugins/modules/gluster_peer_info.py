@@ -36,6 +36,10 @@ available:
   description: Whether glusterd answered; false only in check mode.
   returned: always
   type: bool
+op_version:
+  description: Operating version of the pool, from the files of glusterd; null where it has none.
+  returned: when available
+  type: int
 peers:
   description: Each peer by its name, with uuid, names, local, connected, member and state.
   returned: when available

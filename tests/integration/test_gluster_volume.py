@@ -475,12 +475,68 @@ def test_sets_are_added_to_a_volume_with_an_arbiter_and_to_one_without_copies(gl
     both(lambda *, check=False: volumes(glusterds, shrunk, check=check))
 
 
+def test_a_set_is_added_to_a_dispersed_volume(glusterds: Glusterds) -> None:
+    names = ("disp2", "disp2b")
+    one = {"name": "disp2", "disperse": 3, "redundancy": 1, "bricks": glusterds.bricks(names[0])}
+    both(lambda *, check=False: volumes(glusterds, one, check=check))
+    assert gate(glusterds, volumes=["disp2"])["healthy"]
+    two = {**one, "bricks": glusterds.bricks(*names)}
+    done = both(lambda *, check=False: volumes(glusterds, two, check=check))
+    assert len(done["volumes"]["disp2"]["bricks"]) == 6
+
+
 def test_other_layouts(glusterds: Glusterds) -> None:
     arbiter = {"name": "arb", "replica": 3, "arbiter": 1, "bricks": glusterds.bricks("arb"), "state": "present"}
     dispersed = {"name": "disp", "disperse": 3, "redundancy": 1, "bricks": glusterds.bricks("disp"), "state": "present"}
     done = both(lambda *, check=False: volumes(glusterds, arbiter, dispersed, check=check))
     assert done["volumes"]["arb"]["layout"] == "replica 3 arbiter 1" and done["volumes"]["arb"]["state"] == "created"
     assert done["volumes"]["disp"]["layout"] == "disperse 3 redundancy 1"
+
+
+def test_a_reinstalled_host_is_itself_again_and_its_brick_is_filled(glusterds: Glusterds) -> None:
+    told = direct("gluster_peer_info", glusterds.params())
+    files(glusterds, "two", 5)
+    held = direct("gluster_peer", {"peers": [HOSTS[2]], "state": "absent", **glusterds.params()})
+    assert "refused" in held["msg"] and "it holds 127.1.1.3:" in held["msg"] and "of volume two" in held["msg"]
+    glusterds.stop(3)
+    home = glusterds.top / "3"
+    glusterds._kill(list((home / "run").rglob("*.pid")))
+    shutil.rmtree(home / "wd")
+    (home / "wd" / "groups").mkdir(parents=True)
+    shutil.rmtree(glusterds.brick(3, "two"))
+    # Debian starts glusterd when it is installed: with another identity, which the pool rejects.
+    glusterds.start(3)
+    wait_until(lambda: "Rejected" in glusterds.xml("pool", "list"), "the pool rejects the stranger")
+    stranger = peers(glusterds)
+    assert "gluster_identity gives it back its UUID" in stranger["msg"]
+    glusterds.stop(3)
+    wanted = {
+        "uuid": told["peers"][HOSTS[2]]["uuid"],
+        "peers": {HOSTS[0]: told["peers"]["localhost"]["uuid"]},
+        "op_version": told["op_version"],
+        "service": "",
+        "glusterd_workdir": str(home / "wd"),
+    }
+    both(lambda *, check=False: direct("gluster_identity", wanted, check=check))
+    glusterds.start(3)
+    wait_until(lambda: glusterds.xml("pool", "list").count("<state>3") == 2, "all are members again")
+    assert not peers(glusterds)["changed"]
+    there = {
+        **glusterds.params(),
+        "local_host": HOSTS[2],
+        "glusterd_sock": str(home / "run" / "glusterd.sock"),
+        "glusterd_workdir": str(home / "wd"),
+    }
+    bricks = glusterds.bricks("two")
+    item = {"name": "two", "replica": 3, "bricks": bricks, "reset": bricks[2:]}
+    wait_until(
+        lambda: "two" in direct("gluster_volume_info", {**there, "heal": False})["volumes"], "the volumes are there"
+    )
+    refused(glusterds, item, "is not on this host; run on 127.1.1.3")
+    done = both(lambda *, check=False: direct("gluster_volume", {"volumes": [item], **there}, check=check))
+    assert done["actions"][0].startswith("reset brick 127.1.1.3:")
+    assert gate(glusterds, volumes=["two"])["healthy"]
+    assert (Path(glusterds.brick(3, "two")) / "file4").read_text() == "4\n" * 1000
 
 
 def test_a_volume_is_stopped_and_deleted_when_allowed_and_its_bricks_are_not_taken_again(glusterds: Glusterds) -> None:
@@ -493,6 +549,23 @@ def test_a_volume_is_stopped_and_deleted_when_allowed_and_its_bricks_are_not_tak
     assert done["volumes"]["gv0"] == {"state": "absent"}
     assert Path(glusterds.brick(1, "gv0")).is_dir()
     refused(glusterds, gv0(glusterds), "carries the id of a volume")
+
+
+def test_hosts_leave_the_pool_when_they_hold_nothing(glusterds: Glusterds) -> None:
+    gone = ("gv1", "two", "arb", "arb2", "one", "disp", "disp2")
+    ended = [{"name": name, "state": "absent", "allow": ["delete"]} for name in gone]
+    both(lambda *, check=False: volumes(glusterds, *ended, check=check))
+    wanted = {"peers": [HOSTS[2]], "state": "absent", **glusterds.params()}
+    itself = direct("gluster_peer", {**wanted, "peers": [HOSTS[0]]})
+    assert "it is this host" in itself["msg"]
+    glusterds.stop(3)
+    wait_until(lambda: "<connected>0" in glusterds.xml("pool", "list"), "the peer is seen as lost")
+    assert "allow: [disconnected]" in direct("gluster_peer", wanted)["msg"]
+    wanted = {**wanted, "allow": ["disconnected"]}
+    done = both(lambda *, check=False: direct("gluster_peer", wanted, check=check))
+    assert done["actions"] == ["remove 127.1.1.3 from the pool"]
+    assert "127.1.1.3" not in glusterds.xml("pool", "list") and "127.1.1.2" in glusterds.xml("pool", "list")
+    glusterds.start(3)
 
 
 def test_a_daemon_that_was_used_and_is_down_is_an_error_even_in_check_mode(glusterds: Glusterds) -> None:

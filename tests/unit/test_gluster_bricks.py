@@ -301,6 +301,15 @@ def test_what_an_earlier_run_left_unbalanced_is_balanced(tmp_path: Path, mark: s
     assert (["volume", "heal", "gv2", "info", "summary"] in run.asked) is due
 
 
+def test_a_single_set_has_nothing_to_balance(tmp_path: Path) -> None:
+    def one_set(state: Cluster) -> Cluster:
+        have = state.volumes["gv2"]
+        marked = with_options(**{BALANCE_MARK: "no"})(state).volumes["gv2"]
+        return replace(state, volumes={"gv2": replace(marked, bricks=have.bricks[:3])})
+
+    assert planned(Fake(), item("b1", rebalance="full"), tmp_path, one_set) == []
+
+
 def test_a_rebalance_that_an_interrupted_run_began_is_waited_for(tmp_path: Path) -> None:
     run = Fake(**{"volume status": "status_rebalancing", "volume rebalance status": "rebalance_status"})
     site = Site(run, item("b1", "b2", rebalance="full"), tmp_path, with_options(**{BALANCE_MARK: "no"}))

@@ -27,8 +27,9 @@ KINDS = {
 
 
 def is_due(volume: Volume, rebalance: str) -> bool:
-    """Say whether bricks were added since the last rebalance of this kind."""
-    return rebalance in KINDS and volume.options.get(BALANCE, "yes") not in KINDS[rebalance][2]
+    """Say whether bricks were added since the last rebalance of this kind; gluster refuses it for a single set."""
+    several = len(volume.bricks) > volume.layout.size
+    return several and rebalance in KINDS and volume.options.get(BALANCE, "yes") not in KINDS[rebalance][2]
 
 
 def plan_balance(draft: Draft, have: Volume, grows: bool) -> None:

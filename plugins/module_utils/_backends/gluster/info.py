@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from typing import Any
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.identity import INFO, read_pairs
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     UNKNOWN,
     Brick,
@@ -38,7 +40,9 @@ def unless_new(read: Callable[[], View], check: bool) -> View:
 
 def peers(cli: Cli) -> View:
     """Return the pool, this host included, by the first name of each peer."""
+    version = read_pairs(os.path.join(cli.workdir, INFO)).get("operating-version", "")
     return {
+        "op_version": int(version) if version.isdigit() else None,
         "peers": {
             peer.names[0]: {
                 "uuid": peer.uuid,
@@ -49,7 +53,7 @@ def peers(cli: Cli) -> View:
                 "state": peer.state,
             }
             for peer in parse_pool(cli("pool", "list"))
-        }
+        },
     }
 
 

@@ -49,8 +49,9 @@ class Peers:
                 joined.append(Peer(name, (name,)))
             elif "Rejected" in peer.state:
                 plan.refusals.append(
-                    f"{name} is in the pool as '{peer.state}': its volume definitions differ from the others'; "
-                    f"stop glusterd there, move its {self._cli.workdir}/vols away, start it, run again"
+                    f"{name} is in the pool as '{peer.state}': it was reinstalled, and gluster_identity gives it back "
+                    f"its UUID {peer.uuid}; or its volume definitions differ from the others': stop glusterd there, "
+                    f"move its {self._cli.workdir}/vols away, start it, run again"
                 )
             elif not peer.member:
                 plan.steps.append(Step(f"wait for {name} to join the pool", partial(self._wait, name)))
