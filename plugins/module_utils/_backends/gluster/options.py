@@ -27,9 +27,10 @@ GLOBAL = (
     "ganesha.enable",
     "nfs-ganesha",
 )
-# Options that commands of their own set, or that gluster cannot reset one by one.
+# Options that commands of their own set (a snapshot leaves features.barrier), or that gluster cannot reset one by one.
 OTHERS_PREFIXES = (
     "changelog.",
+    "features.barrier",
     "features.bitrot",
     "features.inode-quota",
     "features.quota",

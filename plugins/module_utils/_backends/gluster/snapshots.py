@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Snapshots of volumes: what the module gluster_snapshot does. Gluster makes them of the thin LVs below the bricks."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster, Volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import read_cluster, with_heals
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import (
+    brick_troubles,
+    heal_troubles,
+    peer_troubles,
+    task_troubles,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+
+WITHOUT_LVM = "LVM commands not found"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot that there is."""
+
+    name: str
+    volume: str
+    created: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The snapshots by name, and the pool they are of."""
+
+    snapshots: Mapping[str, Snapshot]
+    cluster: Cluster
+
+
+def parse_snapshots(root: ET.Element) -> dict[str, Snapshot]:
+    """Return the snapshots of ``snapshot info``."""
+    found = (
+        Snapshot(
+            name=one.findtext("name") or "",
+            volume=one.findtext("snapVolume/originVolume/name") or "",
+            created=one.findtext("createTime") or "",
+            description=one.findtext("description") or "",
+        )
+        for one in root.iterfind("snapInfo/snapshots/snapshot")
+    )
+    return {one.name: one for one in found}
+
+
+class Snapshots:
+    """The declared snapshots; see the module gluster_snapshot for the items."""
+
+    def __init__(self, items: Sequence[Mapping[str, Any]], cli: Cli, allow: Collection[str]) -> None:
+        self._items = items
+        self._cli = cli
+        self._allow = allow
+
+    def read(self) -> Kept:
+        """Look once: four calls at most, and one more for each volume of which a snapshot is to be made."""
+        cluster = read_cluster(self._cli)
+        found = self._snapshots()
+        due = {one["volume"]: None for one in self._items if one["state"] == "present" and one["name"] not in found}
+        return Kept(found, with_heals(self._cli, cluster, due))
+
+    def _snapshots(self) -> dict[str, Snapshot]:
+        try:
+            return parse_snapshots(self._cli("snapshot", "info"))
+        except ClusterError as error:
+            if WITHOUT_LVM not in str(error):
+                raise
+            raise ClusterError("gluster makes snapshots with LVM, which is not on this host: install lvm2") from error
+
+    def blank(self) -> Kept:
+        """Return a host without volumes."""
+        return Kept({}, Cluster(fresh=True))
+
+    def plan(self, state: Kept) -> Plan[Kept]:
+        """Plan each snapshot in turn."""
+        plan = Plan(state)
+        after = dict(state.snapshots)
+        for item in self._items:
+            one = Snapshot(item["name"], item["volume"], description=item["description"])
+            there = state.snapshots.get(one.name)
+            why = self._refusals(item["state"], one, there, state)
+            plan.refusals += [f"snapshot {one.name}: {reason}" for reason in why]
+            if (there is None) == (item["state"] == "present"):
+                plan.steps.append(self._step(item["state"], one))
+                after = {name: kept for name, kept in after.items() if name != one.name}
+                after |= {one.name: one} if there is None else {}
+            elif item["state"] == "restored":
+                plan.warnings.append(f"snapshot {one.name} is not there; it was restored already, or never made")
+        plan.predicted = replace(state, snapshots=after)
+        return plan
+
+    def _step(self, wanted: str, one: Snapshot) -> Step:
+        if wanted == "present":
+            return Step(f"make snapshot {one.name} of volume {one.volume}", partial(self._create, one))
+        if wanted == "absent":
+            return Step(f"delete snapshot {one.name} of volume {one.volume}", partial(self._end, "delete", one))
+        sentence = f"give volume {one.volume} the content of snapshot {one.name} back; the snapshot is used up"
+        return Step(sentence, partial(self._end, "restore", one))
+
+    def _refusals(self, wanted: str, one: Snapshot, there: Snapshot | None, state: Kept) -> list[str]:
+        if there is not None and there.volume != one.volume:
+            return [f"it is one of volume {there.volume}, not of {one.volume}"]
+        volume = state.cluster.volumes.get(one.volume)
+        if volume is None:
+            return [] if state.cluster.fresh or wanted == "absent" else [f"there is no volume {one.volume}"]
+        if wanted == "present" and there is None:
+            return [f"it is not made while {why}" for why in _unfit(volume, state.cluster)]
+        if wanted == "restored" and there is not None:
+            return self._not_restored(volume, state.cluster)
+        return []
+
+    def _not_restored(self, volume: Volume, cluster: Cluster) -> list[str]:
+        found = [f"it is not restored while {why}" for why in peer_troubles(cluster) + task_troubles(volume, cluster)]
+        if volume.status == "started":
+            found.append(f"volume {volume.name} is started; end what uses it and stop it (state: stopped)")
+        if "restore" not in self._allow:
+            found.append(f"all that was written to volume {volume.name} since is lost; allow: [restore] permits it")
+        return found
+
+    def _create(self, one: Snapshot) -> None:
+        about = ["description", one.description] if one.description else []
+        self._cli("snapshot", "create", one.name, one.volume, "no-timestamp", *about)
+
+    def _end(self, verb: str, one: Snapshot) -> None:
+        self._cli("snapshot", verb, one.name)
+
+    def view(self, state: Kept) -> dict[str, Any]:
+        """Return the declared snapshots that there are, and the others of their volumes."""
+        volumes = {item["volume"] for item in self._items}
+        return {
+            "snapshots": {
+                name: {"volume": one.volume, "created": one.created, "description": one.description}
+                for name, one in sorted(state.snapshots.items())
+                if one.volume in volumes
+            }
+        }
+
+
+def _unfit(volume: Volume, cluster: Cluster) -> list[str]:
+    """Return why a snapshot would not be whole."""
+    if volume.status != "started":
+        return [f"volume {volume.name} is {volume.status}, not started"]
+    return (
+        peer_troubles(cluster)
+        + brick_troubles(volume.bricks, cluster)
+        + heal_troubles(volume, cluster)
+        + task_troubles(volume, cluster)
+    )

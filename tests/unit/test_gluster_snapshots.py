@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Snapshots of volumes, on answers of GlusterFS 10.3.
+
+glusterd was the real one; its LVM was a program that copied images, as the recording machine has no device mapper.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Heal
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import may_be_purged
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_volumes
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.snapshots import Snapshots
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
+from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+
+RECORDED = Path(__file__).parent / "recorded" / "gluster" / "10.3" / "snapshots"
+HEALED = Heal(0, 0)
+CHANGES = ("create", "delete", "restore")
+
+
+def text(name: str) -> str:
+    return (RECORDED / f"{name}.xml").read_text()
+
+
+class Fake:
+    """A gluster that keeps the recorded snapshot from its creation until it is deleted or restored."""
+
+    def __init__(self, there: bool, volume: str = "volume_stopped") -> None:
+        self.there = there
+        self.asked: list[list[str]] = []
+        self._volume = volume
+
+    def __call__(self, argv: Sequence[str], **_: Any) -> Completed:
+        words = [word for word in argv[1:] if not word.startswith("-")]
+        self.asked.append(words)
+        if words[1] in CHANGES:
+            self.there = words[1] == "create"
+            return Completed(0, text("create" if self.there else "delete"), "")
+        answers = {"pool": "pool", "volume": self._volume, "snapshot": "info" if self.there else "none"}
+        return Completed(0, text(answers[words[0]]), "")
+
+    @property
+    def changes(self) -> list[list[str]]:
+        return [words for words in self.asked if words[1] in CHANGES]
+
+
+def one(state: str, **more: str) -> dict[str, str]:
+    return {"name": "s1", "volume": "sv", "state": state, "description": "before the upgrade", **more}
+
+
+class Healthy(Snapshots):
+    """Snapshots of a volume that is started, with all bricks online and healed."""
+
+    def read(self) -> Any:
+        seen = super().read()
+        have = seen.cluster.volumes["sv"]
+        online = frozenset(brick.key for brick in have.bricks)
+        heals = {"sv": {str(brick): HEALED for brick in have.bricks}}
+        volumes = {"sv": replace(have, status="started")}
+        return replace(seen, cluster=replace(seen.cluster, online=online, heals=heals, volumes=volumes))
+
+
+def run(
+    fake: Any,
+    work: Path,
+    *items: dict[str, str],
+    check: bool = False,
+    kind: type[Snapshots] = Snapshots,
+    allow: Sequence[str] = (),
+) -> dict[str, Any]:
+    resource = kind(items, Cli(fake, str(work), "", 0), allow)
+    return _engine.converge(resource, check=check, done=[])
+
+
+def test_a_snapshot_is_made_once(tmp_path: Path) -> None:
+    fake = Fake(there=False)
+    checked = run(fake, tmp_path, one("present"), check=True, kind=Healthy)
+    done = run(fake, tmp_path, one("present"), kind=Healthy)
+    assert checked["actions"] == done["actions"] == ["make snapshot s1 of volume sv"]
+    about = ["description", "before the upgrade"]
+    assert fake.changes == [["snapshot", "create", "s1", "sv", "no-timestamp", *about]]
+    assert done["snapshots"]["s1"]["description"] == "before the upgrade" and done["snapshots"]["s1"]["created"]
+    assert not run(fake, tmp_path, one("present"), kind=Healthy)["changed"]
+
+
+def test_a_snapshot_is_deleted_by_name(tmp_path: Path) -> None:
+    fake = Fake(there=True)
+    checked = run(fake, tmp_path, one("absent"), one("absent", name="s9"), check=True)
+    done = run(fake, tmp_path, one("absent"), one("absent", name="s9"))
+    assert checked["actions"] == done["actions"] == ["delete snapshot s1 of volume sv"] and done["snapshots"] == {}
+    assert fake.changes == [["snapshot", "delete", "s1"]]
+    assert not run(fake, tmp_path, one("absent"))["changed"]
+
+
+def test_a_volume_is_restored_when_allowed_and_only_once(tmp_path: Path) -> None:
+    fake = Fake(there=True)
+    checked = run(fake, tmp_path, one("restored"), check=True, allow=["restore"])
+    done = run(fake, tmp_path, one("restored"), allow=["restore"])
+    assert checked["actions"] == done["actions"] and "the snapshot is used up" in done["actions"][0]
+    assert fake.changes == [["snapshot", "restore", "s1"]]
+    again = run(fake, tmp_path, one("restored"), allow=["restore"])
+    assert not again["changed"] and again["warnings"] == [
+        "snapshot s1 is not there; it was restored already, or never made"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fake", "item", "kind", "why"),
+    [
+        (Fake(there=True), one("restored"), Snapshots, "allow: [restore] permits it"),
+        (Fake(there=True), one("restored"), Healthy, "volume sv is started; end what uses it and stop it"),
+        (Fake(there=True), one("present", volume="other"), Snapshots, "it is one of volume sv, not of other"),
+        (Fake(there=True), one("absent", volume="other"), Snapshots, "it is one of volume sv, not of other"),
+        (Fake(there=False), one("present", volume="other"), Snapshots, "there is no volume other"),
+        (Fake(there=False), one("present"), Snapshots, "not made while volume sv is stopped, not started"),
+    ],
+)
+def test_refusals(tmp_path: Path, fake: Fake, item: dict[str, str], kind: type[Snapshots], why: str) -> None:
+    with pytest.raises(Refused, match=re.escape(why)):
+        run(fake, tmp_path, item, kind=kind)
+    assert fake.changes == []
+
+
+def test_nothing_is_snapped_half_healed_or_half_there(tmp_path: Path) -> None:
+    class Dead(Healthy):
+        def read(self) -> Any:
+            seen = super().read()
+            return replace(seen, cluster=replace(seen.cluster, online=frozenset(), heals={}))
+
+    fake = Fake(there=False)
+    with pytest.raises(Refused, match=r"node1:/bricks/sv/brick is offline.*entries to heal is unknown"):
+        run(fake, tmp_path, one("present"), kind=Dead)
+    assert fake.changes == []
+
+
+def test_a_host_without_lvm_is_named(tmp_path: Path) -> None:
+    def without(argv: Sequence[str], **_: Any) -> Completed:
+        name = {"pool": "pool", "volume": "volume_stopped"}.get(argv[-2], "without_lvm")
+        return Completed(0, text(name), "")
+
+    with pytest.raises(ClusterError, match="which is not on this host: install lvm2"):
+        run(without, tmp_path, one("absent"))
+
+
+def test_where_gluster_never_was_a_check_lists_the_snapshot(tmp_path: Path) -> None:
+    resource = Snapshots([one("present")], Cli(Fake(there=False), str(tmp_path), "", 0), [])
+    plan = resource.plan(resource.blank())
+    assert [step.sentence for step in plan.steps] == ["make snapshot s1 of volume sv"] and plan.refusals == []
+
+
+def test_what_a_snapshot_leaves_on_its_volume_is_not_purged() -> None:
+    left = parse_volumes(ET.fromstring(text("volume")))["sv"]
+    assert left.snapshots == 2 and [name for name in left.options if may_be_purged(name)] == []
