@@ -289,10 +289,15 @@ def test_a_wrong_backup_is_not_restored(tmp_path: Path) -> None:
 # By the playbooks: two nodes that are this computer.
 
 
+def copies() -> list[Path]:
+    return [*Path("/dev/shm").glob("personal-cluster-*"), *Path("/run").glob("personal-cluster-*.header")]
+
+
 def play(home: Path, name: str, *options: str) -> tuple[int, str, dict[str, int]]:
     shell = 'mount --bind "$0/backups" /var/backups && exec "$@"'
     playbook = [str(Path(sys.executable).parent / "ansible-playbook"), str(TOP / f"playbooks/{name}.yml"), "--diff"]
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", shell, str(home), *playbook]
+    before = copies()
     done = subprocess.run(
         [*argv, "-i", str(home / "inventory.json"), *options],
         cwd=TOP,
@@ -305,9 +310,7 @@ def play(home: Path, name: str, *options: str) -> tuple[int, str, dict[str, int]
     )
     said = done.stdout + done.stderr
     assert SECRET not in said and PASSPHRASE not in said
-    assert not list(Path("/dev/shm").glob("personal-cluster-*")) and not list(
-        Path("/run").glob("personal-cluster-*.header")
-    )
+    assert copies() == before, "a copy of a header was left behind"
     return done.returncode, re.sub(r"\s+", " ", said), {row[0]: int(row[1]) for row in RECAP.findall(done.stdout)}
 
 
