@@ -112,7 +112,7 @@ def start(wanted: dict[str, Any], env: dict[str, str]) -> subprocess.Popen[str]:
         start_new_session=True,
     )
     assert process.stdin
-    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": wanted}))
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": {**wanted, "_ansible_module_name": "luks_clevis_bind"}}))
     process.stdin.close()
     return process
 
