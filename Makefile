@@ -35,7 +35,7 @@ lab-destroy: ## Remove the machines and their disks; the image stays
 lab-ssh: ## Log in: make lab-ssh NODE=node1
 	@$(CLUSTERLAB) ssh $(NODE)
 
-.PHONY: check lint types unit integration
+.PHONY: check lint types unit integration integration-long
 check: bootstrap lint types unit ## The fast part: linters, types, unit tests
 lint:
 	ruff check .
@@ -50,8 +50,11 @@ types:
 	MYPYPATH=.build/collections:tools:tests/integration:tests/e2e:roles/lab/files mypy tools tests
 unit:
 	pytest -q tests/unit
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/sbin:/sbin)
 integration: bootstrap-test ## Each module against the real tool, on this computer
-	$(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/sbin:/sbin) pytest -q tests/integration
+	$(AS_ROOT) pytest -q tests/integration -m "not long"
+integration-long: bootstrap-test ## Killed runs of modules, and playbooks against the real tools
+	$(AS_ROOT) pytest -q tests/integration -m long
 
 # The tests' lab is another one than yours: it begins with bare nodes and ends removed. Its image is kept.
 TEST_LAB := LAB_DIR=$${LAB_DIR:-$(CURDIR)/.lab-test} LAB_PORT_BASE=$${LAB_PORT_BASE:-2300}
@@ -74,6 +77,6 @@ e2e-long: bootstrap ## Killed runs, and the other Debian release
 test: bootstrap-test ## Everything a release needs, the lab included
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lab-image check integration
 	@$(MAKE) --no-print-directory e2e
-test-all: test e2e-long ## The long runs too
+test-all: test integration-long e2e-long ## The long runs too
 bench: ## Cost of a no-change run on a converged lab
 	@.venv/bin/python tools/bench.py

@@ -518,6 +518,8 @@ def test_a_reinstalled_host_is_itself_again_and_its_brick_is_filled(glusterds: G
         "glusterd_workdir": str(home / "wd"),
     }
     both(lambda *, check=False: direct("gluster_identity", wanted, check=check))
+    # What glusterd does not find when it learns of its volumes, it takes for new later.
+    Path(glusterds.brick(3, "two")).mkdir()
     glusterds.start(3)
     wait_until(lambda: glusterds.xml("pool", "list").count("<state>3") == 2, "all are members again")
     assert not peers(glusterds)["changed"]

@@ -344,6 +344,7 @@ def save_headers(home: Path, disks: dict[str, Path]) -> None:
         assert not run_module("luks_clevis_bind", wanted).get("failed")
 
 
+@pytest.mark.long
 def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
     disks = site(tmp_path)
     state = tmp_path / "state"
@@ -383,6 +384,7 @@ def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
     assert rc != 0 and "with NODE one of node1, node2" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("passphrase", [None, PASSPHRASE])
 def test_escrow_wants_a_passphrase_of_its_own(tmp_path: Path, passphrase: str | None) -> None:
     site(tmp_path, cluster_escrow_passphrase=passphrase)

@@ -241,6 +241,7 @@ def test_a_bind_that_fails_leaves_the_header_as_it_was(tang: dict[str, str], dis
     assert header(disk) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", [KILL_ALL_BEFORE, KILL_ALL_AFTER])
 @pytest.mark.parametrize("word", ["luksAddKey", "import", "config", "luksKillSlot", "remove", "luksHeaderBackup"])
 def test_a_killed_change_of_policy_is_completed(
@@ -259,6 +260,7 @@ def test_a_killed_change_of_policy_is_completed(
     assert number > 1, f"nothing was killed at {word}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", [KILL_ALL_BEFORE, KILL_ALL_AFTER])
 @pytest.mark.parametrize("word", ["luksAddKey", "luksKillSlot"])
 def test_killed_while_keys_change(tang: dict[str, str], disk: Path, tmp_path: Path, word: str, more: str) -> None:

@@ -22,6 +22,8 @@ import pytest
 from harness import TOP, needs, run_module
 from test_luks_clevis_bind import CHEAP, PASSPHRASE, Tang, metadata, params, unlocks
 
+pytestmark = pytest.mark.long
+
 needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose", "unshare")
 
 RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)", re.MULTILINE)
