@@ -220,6 +220,23 @@ def test_bricks_on_which_data_stayed_are_not_taken_out(tmp_path: Path, old: str,
     assert "stop keeps the bricks" in str(caught.value) and "commit" not in [words[-1] for words in run.asked]
 
 
+def test_a_task_is_asked_again_while_its_process_begins_or_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (
+        "Brick ops failed on 127.1.1.2. Glusterd Syncop Mgmt brick op 'Rebalance' failed. Please check brick log file"
+    )
+    answers = [
+        f"<cliOutput><opRet>-1</opRet><opErrno>0</opErrno><opErrstr>{said}</opErrstr></cliOutput>",
+        text("rebalance_running"),
+        text("rebalance_status"),
+    ]
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    call = Moved(("volume", "rebalance", "gv2", "status"), 60, "run again")
+    work(Cli(lambda _argv, **_: Completed(0, answers.pop(0), ""), str(tmp_path), "", 0), [call])
+    assert not answers
+
+
 def test_a_task_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     call = Moved(("volume", "rebalance", "gv2", "status"), -1, "run again")

@@ -14,6 +14,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_online
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
+# The answer while the process that moves the files begins, or ends.
+IN_BETWEEN = "Brick ops failed"
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -75,8 +78,19 @@ def _wait_online(cli: Cli, call: Online) -> None:
 
 def _wait_moved(cli: Cli, call: Moved) -> None:
     said = " ".join(("gluster", *call.words))
-    _wait(lambda: not _runs(cli(*call.words)), call.timeout, f"{said}: not over")
-    problems = task_problems(cli(*call.words), call.hosts)
+    answers: list[ET.Element] = []
+
+    def is_over() -> bool:
+        try:
+            answers.append(cli(*call.words))
+        except ClusterError as error:
+            if IN_BETWEEN not in str(error):
+                raise
+            return False
+        return not _runs(answers[-1])
+
+    _wait(is_over, call.timeout, f"{said}: not over")
+    problems = task_problems(answers[-1], call.hosts)
     if problems:
         raise ClusterError(f"{said}: {'; '.join(problems)}; {call.remedy}")
 
