@@ -233,7 +233,11 @@ def test_a_task_is_asked_again_while_its_process_begins_or_ends(
     ]
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     call = Moved(("volume", "rebalance", "gv2", "status"), 60, "run again")
-    work(Cli(lambda _argv, **_: Completed(0, answers.pop(0), ""), str(tmp_path), "", 0), [call])
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        return Completed(0, answers.pop(0), "")
+
+    work(Cli(run, str(tmp_path), "", 0), [call])
     assert not answers
 
 
