@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +20,14 @@ from clusterlab.settings import LabError, machine, paths
 
 
 @pytest.fixture
-def top(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    where = Path("/tmp") / tmp_path_factory.mktemp("lab").name
+def top(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    # Short, for the sockets in it; and made here, since it is removed at the end.
+    made = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+    where = made / "lab"
     monkeypatch.setenv("LAB_DIR", str(where))
     monkeypatch.setattr(shutil, "which", lambda tool: f"/usr/bin/{tool}")
     yield where
-    shutil.rmtree(where, ignore_errors=True)
+    shutil.rmtree(made)
 
 
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> str:
