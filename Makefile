@@ -35,7 +35,7 @@ lab-destroy: ## Remove the machines and their disks; the image stays
 lab-ssh: ## Log in: make lab-ssh NODE=node1
 	@$(CLUSTERLAB) ssh $(NODE)
 
-.PHONY: check lint types unit integration integration-long
+.PHONY: check lint types unit integration integration-gluster integration-others integration-long
 check: bootstrap lint types unit ## The fast part: linters, types, unit tests
 lint:
 	ruff check .
@@ -51,8 +51,13 @@ types:
 unit:
 	pytest -q tests/unit
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/sbin:/sbin)
-integration: bootstrap-test ## Each module against the real tool, on this computer
-	$(AS_ROOT) pytest -q tests/integration -m "not long"
+# Gluster's tests wait most of the time: make test runs others beside them, but none that needs a host without glusterd.
+GLUSTER_TESTS := $(addprefix tests/integration/,test_gluster_volume.py test_backup_runner.py)
+integration: integration-gluster integration-others ## Each module against the real tool, on this computer
+integration-gluster: bootstrap-test
+	$(AS_ROOT) pytest -q $(GLUSTER_TESTS) -m "not long"
+integration-others: bootstrap-test
+	$(AS_ROOT) pytest -q tests/integration $(addprefix --ignore=,$(GLUSTER_TESTS)) -m "not long"
 integration-long: bootstrap-test ## Killed runs of modules, and playbooks against the real tools
 	$(AS_ROOT) pytest -q tests/integration -m long
 
@@ -75,7 +80,7 @@ e2e-long: bootstrap ## Killed runs, and the other Debian release
 	$(call scenarios,--release bookworm,"not long")
 # Building the image waits for one processor and the network: the short tests run beside it.
 test: bootstrap-test ## Everything a release needs, the lab included
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lab-image check integration
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lab-image check integration-gluster integration-others
 	@$(MAKE) --no-print-directory e2e
 test-all: test integration-long e2e-long ## The long runs too
 bench: ## Cost of a no-change run on a converged lab
