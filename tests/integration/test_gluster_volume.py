@@ -94,12 +94,12 @@ class Glusterds:
             "local_host": HOSTS[0],
             "glusterd_sock": str(self.sock),
             "glusterd_workdir": str(self.top / "1" / "wd"),
-            "timeout": 30,
+            "timeout": 120,
         }
 
     def xml(self, *words: str) -> str:
         argv = ["gluster", f"--glusterd-sock={self.sock}", "--mode=script", "--xml", *words]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False).stdout
 
     def end(self) -> None:
         USUAL_SOCKET.unlink()
@@ -110,7 +110,7 @@ class Glusterds:
             subprocess.run(["umount", self.disk(number)], check=True)
 
 
-def wait_until(what: Callable[[], bool], sentence: str, limit: float = 30) -> None:
+def wait_until(what: Callable[[], bool], sentence: str, limit: float = 120) -> None:
     deadline = time.monotonic() + limit
     while not what():
         assert time.monotonic() < deadline, f"waited {limit:.0f} s in vain: {sentence}"
@@ -135,7 +135,7 @@ def direct(name: str, params: dict[str, Any], *, check: bool = False) -> dict[st
         input=json.dumps(args),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": str(TOP / ".build" / "collections")},
         check=False,
     )
