@@ -15,7 +15,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
 # The answer while the process that moves the files begins, or ends.
-IN_BETWEEN = "Brick ops failed"
+IN_BETWEEN = "brick op 'Rebalance' failed"
 
 
 @dataclass(frozen=True)
