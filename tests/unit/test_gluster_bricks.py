@@ -220,12 +220,11 @@ def test_bricks_on_which_data_stayed_are_not_taken_out(tmp_path: Path, old: str,
     assert "stop keeps the bricks" in str(caught.value) and "commit" not in [words[-1] for words in run.asked]
 
 
+@pytest.mark.parametrize("where", ["", "Brick ops failed on 127.1.1.2. "])
 def test_a_task_is_asked_again_while_its_process_begins_or_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    said = (
-        "Brick ops failed on 127.1.1.2. Glusterd Syncop Mgmt brick op 'Rebalance' failed. Please check brick log file"
-    )
+    said = f"{where}Glusterd Syncop Mgmt brick op 'Rebalance' failed. Please check brick log file for details."
     answers = [
         f"<cliOutput><opRet>-1</opRet><opErrno>0</opErrno><opErrstr>{said}</opErrstr></cliOutput>",
         text("rebalance_running"),
