@@ -148,9 +148,14 @@ def run(
     module.exit_json(**_redacted(result, secrets))
 
 
-def report(module: AnsibleModule, read: Callable[[], View], secrets: Collection[str] = ()) -> None:
-    """End an ``_info`` module with what ``read`` returns."""
+def report(module: AnsibleModule, read: Callable[[], View], secrets: Collection[str] = (), *, beside: str = "") -> None:
+    """End an ``_info`` module with what ``read`` returns.
+
+    :param beside: look only while no run of this module is at work on this host.
+    """
     try:
+        if beside:
+            wait_alone(lock_file(beside))
         view = read()
     except ClusterError as error:
         module.fail_json(msg=redact(str(error), secrets))

@@ -297,6 +297,10 @@ devices:
         cryptsetup is installed.
       type: str
       returned: always
+    size:
+      description: Size of the disk in bytes.
+      type: int
+      returned: always
     uuid:
       description: UUID of the LUKS header.
       type: str

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Returns what M(personal.cluster.luks_clevis_bind) would find, from the headers alone, and asks the servers of the
     bindings which keys they advertise. Needs no secret and changes nothing.
+  - With O(prove) it waits for a run of M(personal.cluster.luks_clevis_bind) that is at work on the host.
   - A disk that is not there is returned with the kind V(missing). Before cryptsetup is installed, check mode returns
     V(unread) for a disk with a header; otherwise that is an error.
 author: personal.cluster maintainers (@personal-cluster)
@@ -24,6 +25,12 @@ options:
     type: list
     elements: path
     required: true
+  prove:
+    description:
+      - Let the bindings of each disk yield a passphrase that the disk accepts, as at boot, and return as C(unlocks)
+        whether one does. The passphrase goes nowhere.
+    type: bool
+    default: false
   header_backup_dir:
     description: Where backups of the headers are looked for.
     type: path
@@ -49,7 +56,7 @@ RETURN = r"""
 devices:
   description:
     - Each disk by its path, as M(personal.cluster.luks_clevis_bind) returns it, without C(policy_before).
-    - C(unreachable) and C(tang_keys) are about the servers of the present binding.
+    - C(unreachable) and C(tang_keys) are about the servers of the present binding. C(unlocks) is there with O(prove).
   returned: always
   type: dict
 """
@@ -67,15 +74,22 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "devices": {"type": "list", "elements": "path", "required": True},
+            "prove": {"type": "bool", "default": False},
             "header_backup_dir": {"type": "path", "default": "/var/backups/personal-cluster/luks-headers"},
             "tang_timeout": {"type": "int", "default": 10},
         },
         supports_check_mode=True,
     )
+    given = module.params
     run = Runner()
-    binder = Clevis(run, module.params["tang_timeout"])
-    reader = Reader(run, binder.parse, module.params["header_backup_dir"])
-    _engine.report(module, lambda: info(reader, binder, module.params["devices"], check=module.check_mode))
+    binder = Clevis(run, given["tang_timeout"])
+    reader = Reader(run, binder.parse, given["header_backup_dir"])
+    _engine.report(
+        module,
+        lambda: info(reader, binder, given["devices"], prove=given["prove"], check=module.check_mode),
+        # clevis works in a place of which a run at work clears away what killed ones left.
+        beside="luks_clevis_bind" if given["prove"] else "",
+    )
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ signatures:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks_header import DiskHeader, Wanted
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.restoring import DiskHeader, Wanted
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
 

@@ -100,6 +100,39 @@ def changed(outcome: playbook.Outcome) -> dict[str, int]:
     return {host: recap.changed for host, recap in outcome.hosts.items() if recap.changed}
 
 
+def mounted(lab: Lab, node: str) -> bool:
+    """Tell whether all volumes are mounted on a node."""
+    return lab.ok(node, "mountpoint -q /srv/gv0 && mountpoint -q /srv/gv1 && mountpoint -q /srv/bmv0", limit=60)
+
+
+def bricks_online(lab: Lab, node: str) -> int:
+    """Return how many bricks of both volumes are online, as one node sees them."""
+    status = lab.run(node, "gluster --mode=script volume status all detail", limit=150).stdout
+    return len(re.findall(r"^Online\s*:\s*Y", status, re.MULTILINE))
+
+
+def pending_heals(lab: Lab, node: str) -> int | None:
+    """Return the number of entries to heal on both volumes; None while any brick does not answer."""
+    total = 0
+    for volume in ("gv0", "gv1"):
+        text = lab.run(node, f"gluster --mode=script volume heal {volume} info summary", limit=150).stdout
+        counts = re.findall(r"^Total Number of entries: (\S+)", text, re.MULTILINE)
+        if len(counts) != 3 or not all(count.isdigit() for count in counts):
+            return None
+        total += sum(map(int, counts))
+    return total
+
+
+def unlocked(lab: Lab, node: str) -> bool:
+    """Tell whether all data disks of a node are open."""
+    return lab.ok(node, "ls /dev/mapper/luks-gv0 /dev/mapper/luks-gv1 /dev/mapper/luks-bmv0", limit=60)
+
+
+def running_guests(lab: Lab) -> dict[str, str]:
+    """Return the node on which each guest runs."""
+    return {guest: node for node in NODES for guest in lab.out(node, "virsh list --name").split()}
+
+
 def guest_running(lab: Lab, node: str, guest: str) -> bool:
     """Tell whether a guest runs on a node."""
     return lab.run(node, f"virsh domstate {guest}").stdout.strip() == "running"

@@ -4,34 +4,25 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import partial
 
-from cluster import ADDRESSES, NODES, Lab, everyone, guest_counter, guest_pings, guest_running, wait_until
+from cluster import (
+    ADDRESSES,
+    NODES,
+    Lab,
+    bricks_online,
+    everyone,
+    guest_counter,
+    guest_pings,
+    guest_running,
+    mounted,
+    pending_heals,
+    running_guests,
+    unlocked,
+    wait_until,
+)
 
 PROBE = "/srv/gv0/e2e-probe"
-
-
-def mounted(lab: Lab, node: str) -> bool:
-    return lab.ok(node, "mountpoint -q /srv/gv0 && mountpoint -q /srv/gv1 && mountpoint -q /srv/bmv0", limit=60)
-
-
-def bricks_online(lab: Lab, node: str) -> int:
-    """Return how many bricks of both volumes are online, as one node sees them."""
-    status = lab.run(node, "gluster --mode=script volume status all detail", limit=150).stdout
-    return len(re.findall(r"^Online\s*:\s*Y", status, re.MULTILINE))
-
-
-def pending_heals(lab: Lab, node: str) -> int | None:
-    """Return the number of entries to heal on both volumes; None while any brick does not answer."""
-    total = 0
-    for volume in ("gv0", "gv1"):
-        text = lab.run(node, f"gluster --mode=script volume heal {volume} info summary", limit=150).stdout
-        counts = re.findall(r"^Total Number of entries: (\S+)", text, re.MULTILINE)
-        if len(counts) != 3 or not all(count.isdigit() for count in counts):
-            return None
-        total += sum(map(int, counts))
-    return total
 
 
 def firing(lab: Lab, node: str) -> set[tuple[str, str]]:
@@ -43,15 +34,6 @@ def firing(lab: Lab, node: str) -> set[tuple[str, str]]:
     alerts = json.loads(answer.stdout)["data"]["alerts"]
     labels = [alert["labels"] for alert in alerts if alert["state"] == "firing"]
     return {(label["alertname"], label.get("instance", "")) for label in labels}
-
-
-def unlocked(lab: Lab, node: str) -> bool:
-    return lab.ok(node, "ls /dev/mapper/luks-gv0 /dev/mapper/luks-gv1 /dev/mapper/luks-bmv0", limit=60)
-
-
-def running_guests(lab: Lab) -> dict[str, str]:
-    """Return the node on which each guest runs."""
-    return {guest: node for node in NODES for guest in lab.out(node, "virsh list --name").split()}
 
 
 def counter_above(lab: Lab, node: str, guest: str, count: int) -> bool:

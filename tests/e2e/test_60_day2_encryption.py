@@ -6,9 +6,20 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from cluster import HOMES, NODES, Lab, changed, guest_counter, wait_until
-from test_05_killed import run_and_kill
-from test_50_power import bricks_online, mounted, pending_heals, running_guests, unlocked
+from cluster import (
+    HOMES,
+    NODES,
+    Lab,
+    bricks_online,
+    changed,
+    guest_counter,
+    mounted,
+    pending_heals,
+    running_guests,
+    unlocked,
+    wait_until,
+)
+from killing import run_and_kill
 
 pytestmark = pytest.mark.long
 

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from cluster import HOMES, Lab, changed, guest_counter, guest_running, wait_until
-from test_05_killed import run_and_kill
-from test_50_power import running_guests
+from cluster import HOMES, Lab, changed, guest_counter, guest_running, running_guests, wait_until
+from killing import run_and_kill
 
 pytestmark = pytest.mark.long
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
+RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)", re.MULTILINE)
 
 
 def needs(*tools: str) -> None:
@@ -66,3 +68,29 @@ def run_module(
         if done.returncode:
             result["failed"] = True
     return result
+
+
+def playbook_argv(name: str, inventory: Path, mounts: dict[Path, str], *options: str) -> list[str]:
+    """Return the command that runs a playbook of this collection on hosts that are this computer.
+
+    :param mounts: directories that lie over those of this computer meanwhile, and for the playbook alone.
+    """
+    shell = "".join(f"mount --bind '{over}' {place} && " for over, place in mounts.items()) + 'exec "$@"'
+    program = str(Path(sys.executable).parent / "ansible-playbook")
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", shell, "sh", program]
+    return [*argv, str(TOP / f"playbooks/{name}.yml"), "-i", str(inventory), "--diff", *options]
+
+
+def play(argv: list[str]) -> tuple[int, str, dict[str, int]]:
+    """Return exit code, output, and how many tasks changed something on each host."""
+    done = subprocess.run(
+        argv,
+        cwd=TOP,
+        env={**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr, {row[0]: int(row[1]) for row in RECAP.findall(done.stdout)}

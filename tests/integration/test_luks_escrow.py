@@ -8,23 +8,21 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks_header import DiskHeader, Wanted
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.restoring import DiskHeader, Wanted
 from ansible_collections.personal.cluster.plugins.module_utils._engine import converge
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
-from harness import TOP, needs, run_module
-from test_luks_clevis_bind import CHEAP, PASSPHRASE, digest, metadata
+from encryption import CHEAP, PASSPHRASE, digest, metadata
+from harness import needs, play, playbook_argv, run_module
 
 needs("cryptsetup", "gpg", "gpg-agent", "unshare")
 
 SECRET = "a passphrase for the bundle, long"
 MIB = 2**20
-RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)", re.MULTILINE)
 
 
 def make_disk(path: Path, size: int = 20 * MIB) -> Path:
@@ -293,25 +291,12 @@ def copies() -> list[Path]:
     return [*Path("/dev/shm").glob("personal-cluster-*"), *Path("/run").glob("personal-cluster-*.header")]
 
 
-def play(home: Path, name: str, *options: str) -> tuple[int, str, dict[str, int]]:
-    shell = 'mount --bind "$0/backups" /var/backups && exec "$@"'
-    playbook = [str(Path(sys.executable).parent / "ansible-playbook"), str(TOP / f"playbooks/{name}.yml"), "--diff"]
-    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", shell, str(home), *playbook]
+def run_play(home: Path, name: str, *options: str) -> tuple[int, str, dict[str, int]]:
     before = copies()
-    done = subprocess.run(
-        [*argv, "-i", str(home / "inventory.json"), *options],
-        cwd=TOP,
-        env={**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    said = done.stdout + done.stderr
+    rc, said, changed = play(playbook_argv(name, home / "inventory.json", {home / "backups": "/var/backups"}, *options))
     assert SECRET not in said and PASSPHRASE not in said
     assert copies() == before, "a copy of a header was left behind"
-    return done.returncode, re.sub(r"\s+", " ", said), {row[0]: int(row[1]) for row in RECAP.findall(done.stdout)}
+    return rc, re.sub(r"\s+", " ", said), changed
 
 
 def site(home: Path, **more: Any) -> dict[str, Path]:
@@ -350,11 +335,11 @@ def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     (state / "borg-key.txt").write_text("BORG_KEY")
-    rc, said, foreseen = play(tmp_path, "escrow", "--check")
+    rc, said, foreseen = run_play(tmp_path, "escrow", "--check")
     assert rc == 0 and not (state / "escrow.tar.gpg").exists(), said
-    rc, said, changed = play(tmp_path, "escrow")
+    rc, said, changed = run_play(tmp_path, "escrow")
     assert rc == 0 and changed == foreseen == {"node1": 1, "node2": 0}, said
-    rc, said, changed = play(tmp_path, "escrow")
+    rc, said, changed = run_play(tmp_path, "escrow")
     assert rc == 0 and not any(changed.values()), said
     folder = plain(str(state / "escrow.tar.gpg"), tmp_path / "plain")
     names = sorted(path.name for path in (folder / "secrets").iterdir())
@@ -362,25 +347,25 @@ def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
     assert len(list(folder.glob("headers/*/gv0.img"))) == 2
 
     at_node2 = ["-e", "host=node2", "-e", "disk=gv0"]
-    rc, said, changed = play(tmp_path, "restore_header", *at_node2)
+    rc, said, changed = run_play(tmp_path, "restore_header", *at_node2)
     assert rc == 0 and not any(changed.values()), said
     overwrite(disks["node2"], 0, MIB)
     healthy = digest(disks["node1"])
-    rc, said, foreseen = play(tmp_path, "restore_header", *at_node2, "--check")
+    rc, said, foreseen = run_play(tmp_path, "restore_header", *at_node2, "--check")
     assert rc == 0 and not opens(disks["node2"]), said
-    rc, said, changed = play(tmp_path, "restore_header", *at_node2)
+    rc, said, changed = run_play(tmp_path, "restore_header", *at_node2)
     assert rc == 0 and changed == foreseen and changed["node2"] == 1, said
     assert opens(disks["node2"]) and digest(disks["node1"]) == healthy and "Now run playbooks/encryption.yml" in said
 
     add_key(disks["node1"], "another")
-    rc, said, _ = play(tmp_path, "escrow")
+    rc, said, _ = run_play(tmp_path, "escrow")
     assert rc != 0 and f"node1: {disks['node1']} has no backup of its present header" in said
     before = metadata(disks["node1"])
-    rc, said, _ = play(tmp_path, "restore_header", "-e", "host=node1", "-e", "disk=gv0", "-e", "replace=gv0")
+    rc, said, _ = run_play(tmp_path, "restore_header", "-e", "host=node1", "-e", "disk=gv0", "-e", "replace=gv0")
     assert rc == 0 and metadata(disks["node1"]) != before, said
-    rc, said, _ = play(tmp_path, "restore_header", "-e", "host=node1", "-e", "disk=gv7")
+    rc, said, _ = run_play(tmp_path, "restore_header", "-e", "host=node1", "-e", "disk=gv7")
     assert rc != 0 and "declares no disk with the name gv7" in said
-    rc, said, _ = play(tmp_path, "restore_header", "-e", "host=nodex", "-e", "disk=gv0")
+    rc, said, _ = run_play(tmp_path, "restore_header", "-e", "host=nodex", "-e", "disk=gv0")
     assert rc != 0 and "with NODE one of node1, node2" in said
 
 
@@ -388,5 +373,5 @@ def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("passphrase", [None, PASSPHRASE])
 def test_escrow_wants_a_passphrase_of_its_own(tmp_path: Path, passphrase: str | None) -> None:
     site(tmp_path, cluster_escrow_passphrase=passphrase)
-    rc, said, _ = play(tmp_path, "escrow")
+    rc, said, _ = run_play(tmp_path, "escrow")
     assert rc != 0 and "Set cluster_escrow_passphrase" in said and not (tmp_path / "state").exists()

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,12 +19,11 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._lock import lock_file, locked_within
+from encryption import PASSPHRASE, RECOVERY, Tang, blank_disk, free_port
 from harness import TOP, needs
 
 needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
 
-PASSPHRASE = "correct horse battery staple"
-RECOVERY = "a recovery key that is kept elsewhere"
 MODULE = "ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind"
 HEADER = 16 * 2**20
 # A tool that does what it is told to, and more when it is called with WORD among its arguments for the time NUMBER.
@@ -49,27 +47,13 @@ KILL_MODULE = "kill -KILL $LEADER; until [ -e $GO ]; do sleep 0.1; done"
 @pytest.fixture
 def tangs(tmp_path: Path) -> Iterator[list[dict[str, str]]]:
     """One server at two addresses: two policies."""
-    home = tmp_path / "tang"
-    home.mkdir()
-    subprocess.run(["/usr/libexec/tangd-keygen", home], capture_output=True, check=True)
-    ports, processes = [], []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-        argv = ["socat", f"TCP-LISTEN:{ports[-1]},bind=127.0.0.1,fork,reuseaddr", f"EXEC:/usr/libexec/tangd {home}"]
-        processes.append(subprocess.Popen(argv, stderr=subprocess.DEVNULL))
-    for port in ports:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-    done = subprocess.run(["tang-show-keys", str(ports[0])], capture_output=True, text=True, check=True)
-    yield [{"url": f"http://127.0.0.1:{port}", "thp": done.stdout.split()[0]} for port in ports]
-    for process in processes:
-        process.terminate()
-        process.wait(10)
+    first = Tang.at(tmp_path / "tang")
+    servers = [first, Tang(first.home, free_port())]
+    for server in servers:
+        server.start()
+    yield [server.entry() for server in servers]
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture
@@ -79,10 +63,7 @@ def tang(tangs: list[dict[str, str]]) -> dict[str, str]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    path = tmp_path / "a.img"
-    with path.open("wb") as stream:
-        stream.truncate(20 * 2**20)
-    return path
+    return blank_disk(tmp_path / "a.img")
 
 
 def params(disk: Path, server: dict[str, str] | None, **more: Any) -> dict[str, Any]:

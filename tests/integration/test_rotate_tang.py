@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import TOP, needs, run_module
-from test_luks_clevis_bind import CHEAP, PASSPHRASE, Tang, metadata, params, unlocks
+from encryption import CHEAP, PASSPHRASE, Tang, blank_disk, metadata, params, unlocks
+from harness import TOP, needs, play, playbook_argv, run_module
 
 pytestmark = pytest.mark.long
 
 needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose", "unshare")
-
-RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=\d+\s+failed=(\d+)", re.MULTILINE)
 
 
 @dataclass
@@ -71,25 +68,15 @@ class Site:
         return path
 
     def command(self, *options: str) -> list[str]:
-        shell = 'mount --bind "$0/tang" /var/lib/tang && mount --bind "$0/backups" /var/backups && exec "$@"'
-        playbook = str(Path(sys.executable).parent / "ansible-playbook")
-        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", shell, str(self.home), playbook]
-        return [*argv, "-i", str(self.home / "inventory.json"), "-e", f"@{self.home}/extra.json", "--diff", *options]
+        mounts = {self.tang.home: "/var/lib/tang", self.home / "backups": "/var/backups"}
+        extra = ["-e", f"@{self.home}/extra.json", *options]
+        return playbook_argv("rotate_tang", self.home / "inventory.json", mounts, *extra)
 
     def rotate(self, *options: str) -> tuple[int, str, dict[str, int]]:
         """Return exit code, output, and how many tasks changed something on each host."""
-        done = subprocess.run(
-            self.command(str(TOP / "playbooks/rotate_tang.yml"), *options),
-            cwd=TOP,
-            env={**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg")},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert PASSPHRASE not in done.stdout + done.stderr
-        return done.returncode, done.stdout + done.stderr, {row[0]: int(row[1]) for row in RECAP.findall(done.stdout)}
+        rc, said, changed = play(self.command(*options))
+        assert PASSPHRASE not in said
+        return rc, said, changed
 
     def kids(self) -> dict[str, str]:
         found = run_module("luks_clevis_info", {"devices": [str(disk) for disk in self.disks.values()]})["devices"]
@@ -110,8 +97,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path, Tang.at(tmp_path / "tang"))
     site.tang.start()
     for disk in site.disks.values():
-        with disk.open("wb") as stream:
-            stream.truncate(20 * 2**20)
+        blank_disk(disk)
         bound = run_module("luks_clevis_bind", params([disk], [site.tang.entry()]))
         assert not bound.get("failed"), bound
     site.inventory()
@@ -150,7 +136,7 @@ def test_rotate_then_purge(site: Site) -> None:
 def test_a_killed_run_is_completed_by_the_next(site: Site) -> None:
     old = site.kids()
     process = subprocess.Popen(
-        site.command(str(TOP / "playbooks/rotate_tang.yml"), "-e", "rotation=a"),
+        site.command("-e", "rotation=a"),
         cwd=TOP,
         env={**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,

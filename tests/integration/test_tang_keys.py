@@ -16,8 +16,8 @@ import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._backends import tang as backend
 from ansible_collections.personal.cluster.plugins.module_utils._engine import converge
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
+from encryption import Tang, blank_disk, params, unlocks
 from harness import needs, run_module
-from test_luks_clevis_bind import Tang, params, unlocks
 
 needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
 
@@ -32,10 +32,7 @@ def tang(tmp_path: Path) -> Iterator[Tang]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    path = tmp_path / "a.img"
-    with path.open("wb") as stream:
-        stream.truncate(20 * 2**20)
-    return path
+    return blank_disk(tmp_path / "a.img")
 
 
 def options(tang: Tang, **more: Any) -> dict[str, Any]:

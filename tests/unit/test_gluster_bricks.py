@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import BALANCE
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import (
+    Moved,
+    task_problems,
+    work,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.directories import look_at
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster, Directory, Volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import look_at
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import Moved, task_problems, work
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 

@@ -68,7 +68,7 @@ def test_a_package_imports_nothing_by_itself() -> None:
     assert [path for path in FOLDER.rglob("__init__.py") if path.read_text()] == []
 
 
-@pytest.mark.parametrize("name", ["_engine", "_run", "_lock", "_errors"])
+@pytest.mark.parametrize("name", ["_engine", "_run", "_lock", "_durable", "_errors"])
 def test_the_core_knows_no_backend(name: str) -> None:
     assert not [found for found in ours(TOP / f"plugins/module_utils/{name}.py") if found.startswith("_backends")]
 

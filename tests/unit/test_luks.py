@@ -528,6 +528,7 @@ def test_view_tells_all_but_secrets() -> None:
     (shown,) = resource().view(luks.State({"/dev/a": disk}, UP))["devices"].values()
     assert shown == {
         "kind": "luks2",
+        "size": DONE.size,
         "uuid": "u",
         "mapper": "luks-a",
         "keyslots": [0, 1],

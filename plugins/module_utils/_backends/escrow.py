@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 
@@ -71,8 +72,15 @@ class State:
     mode: Optional[int] = None
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(data: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := data.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _sha256_of(text: str) -> str:
+    return _sha256(io.BytesIO(text.encode()))
 
 
 class Gpg:
@@ -165,7 +173,7 @@ def _read(gpg: Gpg, path: Path) -> State:
             if data is not None and member.name == MANIFEST:
                 manifest = data.read()
             elif data is not None:
-                found[member.name] = hashlib.file_digest(data, "sha256").hexdigest()  # type: ignore[arg-type]
+                found[member.name] = _sha256(data)
     headers = {header.member: header for header in (Header(**item) for item in json.loads(manifest))}
     broken = [header.words for place, header in headers.items() if found.get(place) != header.sha256]
     if broken:
@@ -198,11 +206,11 @@ class Bundle:
     def plan(self, state: State) -> Plan[State]:
         """Write the bundle anew when anything in it differs; headers of disks that are not declared stay in it."""
         headers = [header for header in self._headers.values() if state.headers.get(header.member) != header]
-        secrets = [name for name, text in self._secrets.items() if state.secrets.get(name) != _sha256(text)]
+        secrets = [name for name, text in self._secrets.items() if state.secrets.get(name) != _sha256_of(text)]
         plan = Plan(
             State(
                 {**state.headers, **self._headers},
-                {**state.secrets, **{name: _sha256(text) for name, text in self._secrets.items()}},
+                {**state.secrets, **{name: _sha256_of(text) for name, text in self._secrets.items()}},
                 0o600,
             )
         )
@@ -217,17 +225,8 @@ class Bundle:
         old = {place: header.sha256 for place, header in state.headers.items()}
         new = [header for place, header in self._headers.items() if old.get(place) != header.sha256]
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # mkstemp makes a file for its owner alone.
-        handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as target:
-                with self._gpg.writing(target) as archive:
-                    self._fill(archive, state, new)
-                os.fsync(target.fileno())
-            os.replace(temporary, self._path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(self._path, 0o600) as target, self._gpg.writing(target) as archive:
+            self._fill(archive, state, new)
 
     def _fill(self, archive: tarfile.TarFile, state: State, new: Sequence[Header]) -> None:
         _add_text(archive, README, HELP)
@@ -245,7 +244,7 @@ class Bundle:
         if source is None or not source.exists():
             raise ClusterError(f"{header.words} was not handed over; nothing was written")
         with source.open("rb") as data:
-            if hashlib.file_digest(data, "sha256").hexdigest() != header.sha256:
+            if _sha256(data) != header.sha256:
                 raise ClusterError(f"{header.words} was changed on its way; nothing was written, run this again")
             data.seek(0)
             _add(archive, header.member, data, source.stat().st_size)
@@ -301,7 +300,7 @@ class Taken:
         if not self._dest.exists():
             return ""
         with self._dest.open("rb") as data:
-            return hashlib.file_digest(data, "sha256").hexdigest()
+            return _sha256(data)
 
     def blank(self) -> Copy:
         """Look as well as is possible: without gpg nothing is known."""
@@ -316,12 +315,11 @@ class Taken:
         return plan
 
     def _take(self, header: Header) -> None:
-        self._dest.unlink(missing_ok=True)
         with self._gpg.reading(self._path) as archive:
             for member in archive:
                 data = archive.extractfile(member)
                 if member.name == header.member and data is not None:
-                    with open(os.open(self._dest, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+                    with replacing(self._dest, 0o600) as target:
                         target.write(data.read())
 
     def view(self, state: Copy) -> dict[str, Any]:

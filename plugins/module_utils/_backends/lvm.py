@@ -9,12 +9,13 @@ import json
 import os
 import re
 import struct
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed, NotYet
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
@@ -372,15 +373,8 @@ class ThinVolumes:
 
     def _write_fstab(self, one: Wanted) -> None:
         text = with_fstab_line(self._fstab_text(), one.mountpoint, one.fstab)
-        top = os.path.dirname(self._fstab)
-        with tempfile.TemporaryDirectory(dir=top, prefix=".fstab.") as work:
-            new = os.path.join(work, "fstab")
-            with open(new, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(new, 0o644)
-            os.replace(new, self._fstab)
+        with replacing(Path(self._fstab), 0o644) as stream:
+            stream.write(text.encode())
 
     def _reload(self) -> None:
         self._do(["systemctl", "daemon-reload"])

@@ -8,7 +8,6 @@ too; other names mean nothing to it. A private part of a key goes from file to f
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing, sync
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
@@ -77,26 +77,6 @@ def use_of(jwk: Mapping[str, Any]) -> str:
     return "other"
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Write a file atomically and durably; it never has more rights than ``mode``."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=WORK_PREFIX) as work:
-        new = Path(work, "file")
-        new.touch(mode=0o600)
-        new.write_bytes(data)
-        new.chmod(mode)
-        _sync(new)
-        new.replace(path)
-    _sync(path.parent)
-
-
 class TangKeys:
     """The keys of one tang host; see the module tang_keys for the parameters."""
 
@@ -129,8 +109,7 @@ class TangKeys:
         jwks = [self._jwk(path) for path in paths]
         thumbprints = self._thumbprints(jwks)
         keys = tuple(self._key(*found) for found in zip(paths, jwks, thumbprints, strict=True))
-        places = (self._directory, self._backup_dir)
-        remains = tuple(sorted(str(path) for place in places for path in place.glob(f"{WORK_PREFIX}*")))
+        remains = tuple(sorted(map(str, self._directory.glob(f"{WORK_PREFIX}*"))))
         return State(keys, self._journal(), remains)
 
     def blank(self) -> State:
@@ -255,11 +234,13 @@ class TangKeys:
         path.chmod(KEY_MODE)
 
     def _note(self, rotations: Mapping[str, tuple[str, ...]]) -> None:
-        _write(self._directory / JOURNAL, (json.dumps(rotations, indent=2) + "\n").encode(), 0o644)
+        with replacing(self._directory / JOURNAL, 0o644) as stream:
+            stream.write((json.dumps(rotations, indent=2) + "\n").encode())
 
     def _save(self, key: Key) -> None:
         self._backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self._backup(key.kid), (self._directory / key.file).read_bytes(), 0o400)
+        with replacing(self._backup(key.kid), 0o400) as stream:
+            stream.write((self._directory / key.file).read_bytes())
 
     def _make(self, uses: Collection[str]) -> None:
         """Let tangd's own program make the keys, out of tangd's sight until they are whole."""
@@ -268,17 +249,17 @@ class TangKeys:
             for path in sorted(Path(work).glob(f"*{SUFFIX}")):
                 if use_of(self._jwk(path)) in uses:
                     self._give(path)
-                    _sync(path)
+                    sync(path)
                     path.replace(self._directory / path.name)
-        _sync(self._directory)
+        sync(self._directory)
 
     def _hide(self, key: Key) -> None:
         (self._directory / key.file).replace(self._directory / self._hidden(key))
-        _sync(self._directory)
+        sync(self._directory)
 
     def _delete(self, key: Key) -> None:
         (self._directory / key.file).unlink()
-        _sync(self._directory)
+        sync(self._directory)
 
     # Showing
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
@@ -74,19 +73,9 @@ class State:
     nodes: Mapping[str, Pair]
 
 
-def write_private(path: Path, data: bytes, mode: int) -> None:
-    """Write a file atomically and durably; it never has more rights than ``mode``."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def _write(path: Path, data: bytes, mode: int) -> None:
+    with replacing(path, mode) as stream:
+        stream.write(data)
 
 
 class Authority:
@@ -221,7 +210,7 @@ class Authority:
             text = key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
-            write_private(path, text, 0o600)
+            _write(path, text, 0o600)
         return serialization.load_pem_private_key(path.read_bytes(), password=None)
 
     def _builder(self, subject: str, issuer: Any, public_key: Any, years: int) -> Any:
@@ -246,7 +235,7 @@ class Authority:
             .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
             .sign(key, hashes.SHA256())
         )
-        write_private(self._directory / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        _write(self._directory / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
     def _make_node(self, wanted: Wanted) -> None:
         (self._directory / "nodes").mkdir(mode=0o700, exist_ok=True)
@@ -269,7 +258,7 @@ class Authority:
             .sign(self._key(self._directory / "ca.key"), hashes.SHA256())
         )
         path = self._directory / "nodes" / f"{wanted.name}.pem"
-        write_private(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        _write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
     # For people
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Call, Moved
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Volume
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.shrinking import (
@@ -15,7 +16,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     may_hold_data,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import troubles
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import Call, Moved
 
 BALANCE = "user.personal-cluster.balance"
 UNBALANCED = "no"

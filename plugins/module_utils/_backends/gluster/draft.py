@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Call, Change
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Bricks,
     Cluster,
@@ -14,7 +15,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     Wanted,
     wanted_bricks,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import Call, Change
 
 
 @dataclass

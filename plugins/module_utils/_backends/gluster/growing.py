@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import BALANCE, UNBALANCED
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import check_new_bricks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Brick,
@@ -17,7 +18,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     brick_sets,
     kind,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.new_bricks import check_new_bricks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.shrinking import is_sharded
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import troubles
 

@@ -12,8 +12,10 @@ import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
@@ -135,13 +137,8 @@ class Restored:
             self._put(os.path.join("peers", known), f"uuid={known}\n{MEMBER}\nhostname1={name}\n")
 
     def _put(self, name: str, text: str) -> None:
-        path = os.path.join(self._workdir, name)
-        with open(f"{path}.new", "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(f"{path}.new", 0o600)
-        os.replace(f"{path}.new", path)
+        with replacing(Path(self._workdir, name), 0o600) as stream:
+            stream.write(text.encode())
 
     def _start(self) -> None:
         self._run(["systemctl", "start", self._service])

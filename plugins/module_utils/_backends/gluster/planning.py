@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import (
+    check_layout,
+    check_new_bricks,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.layout import check_layout
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Cluster,
     Volume,
@@ -14,7 +17,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     brick_names,
     kind,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.new_bricks import check_new_bricks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.settings import plan_options
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.topology import plan_bricks
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Moved
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     REMOVAL,
@@ -17,7 +18,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import normal
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import troubles
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import Moved
 
 
 def is_sharded(volume: Volume) -> bool:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import check_forced_brick
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Online
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     UNKNOWN,
@@ -18,7 +20,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     brick_keys,
     brick_sets,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.new_bricks import check_forced_brick
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import (
     brick_troubles,
     peer_troubles,
@@ -26,7 +27,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     task_troubles,
     troubles,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import Online
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import is_due
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import work
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.directories import look_at
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Cluster,
     Volume,
@@ -28,9 +28,12 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     is_this_host,
     match_hosts,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import read_cluster, with_heals
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import (
+    look_at,
+    read_cluster,
+    with_heals,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.swapping import due_swaps
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.work import work
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 
 

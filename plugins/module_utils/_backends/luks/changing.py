@@ -26,6 +26,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.re
     is_luks2,
     uuid_of,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._durable import sync
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
@@ -97,7 +98,7 @@ class Changer(Generic[Policy]):
         """Remove the backup of an erased header: it would bring the keys back to life."""
         for name in (path, str(Path(path).with_suffix(".binding"))):
             Path(name).unlink(missing_ok=True)
-        _sync(Path(path).parent)
+        sync(Path(path).parent)
 
     def bind(self, wish: Wish[Policy], policy: Policy, slot: int, servers: Servers) -> None:
         """Add a binding that unlocks the device, or leave none behind."""
@@ -118,7 +119,7 @@ class Changer(Generic[Policy]):
         self._reader.backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         note.write_text(f"{slot}\n")
         for path in (note, note.parent):
-            _sync(path)
+            sync(path)
         try:
             self._binder.bind(wish.device, slot, policy, key.text, key.file)
         except CommandFailed:
@@ -220,12 +221,12 @@ class Changer(Generic[Policy]):
         self.tool(["cryptsetup", "luksHeaderBackup", "--header-backup-file", str(new), wish.device])
         new.chmod(0o400)
         for path in (new, self._reader.backup_dir):
-            _sync(path)
+            sync(path)
         new.replace(target)
         for older in self._reader.backups(uuid):
             if older != target:
                 older.unlink()
-        _sync(self._reader.backup_dir)
+        sync(self._reader.backup_dir)
 
     def open(self, wish: Wish[Policy]) -> None:
         """Open a device with what is given, or through its bindings."""
@@ -239,11 +240,3 @@ class Changer(Generic[Policy]):
                 return
         if not self._binder.unlock(wish.device, wish.name):
             raise ClusterError(f"{wish.device} was not opened: no valid passphrase and no binding decrypts")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -56,7 +56,7 @@ class Reader:
         """
         heads = {device: head(device) for device in names}
         others = [device for device, found in heads.items() if found is not None and not is_luks2(found)]
-        signatures = self._wipefs(others)
+        signatures = wipefs(self._run, others)
         below = self.kernel.below(_filesystem(self.backup_dir))
         mappers = self.kernel.mappers()
         disks = {}
@@ -77,18 +77,7 @@ class Reader:
 
     def signatures(self, device: str) -> tuple[str, ...]:
         """Return the types of all signatures on a device."""
-        return _types(self._wipefs([device])[device])
-
-    def _wipefs(self, devices: list[str]) -> dict[str, list[Json]]:
-        if not devices:
-            return {}
-        # wipefs prints the last part of the path alone: only the kernel's own names are distinct there.
-        real = {device: os.path.realpath(device) for device in devices}
-        text = self._run(["wipefs", "--no-act", "--json", "--", *real.values()]).stdout
-        rows = json.loads(text)["signatures"] if text.strip() else []
-        return {
-            device: [row for row in rows if row["device"] == os.path.basename(path)] for device, path in real.items()
-        }
+        return types(wipefs(self._run, [device])[device])
 
     def users(self, device: str) -> tuple[str, ...]:
         """Return what holds a device."""
@@ -112,9 +101,9 @@ class Reader:
             kind = "luks1" if found.startswith(MAGIC) else "foreign" if signatures else "blank"
             uuids = {row.get("uuid") or "" for row in signatures}
             # The second copy of a header whose first one was wiped by a run that was killed.
-            uuid = uuids.pop() if _types(signatures) == (LUKS,) and len(uuids) == 1 else ""
-            return Disk(kind, size, _types(signatures), self.users(device), uuid)
-        disk = Disk("unread", size, uuid=uuid_of(found), label=_text(found[LABEL_AT]))
+            uuid = uuids.pop() if types(signatures) == (LUKS,) and len(uuids) == 1 else ""
+            return Disk(kind, size, types(signatures), self.users(device), uuid)
+        disk = Disk("unread", size, uuid=uuid_of(found), label=text_of(found[LABEL_AT]))
         if not dump:
             return disk
         data = self._dump(device)
@@ -211,14 +200,27 @@ def is_luks2(found: bytes) -> bool:
 
 def uuid_of(found: bytes) -> str:
     """Return the UUID in a binary header."""
-    return _text(found[UUID_AT])
+    return text_of(found[UUID_AT])
 
 
-def _types(signatures: list[Json]) -> tuple[str, ...]:
+def wipefs(run: Run, devices: list[str]) -> dict[str, list[Json]]:
+    """Return the signatures on each device as wipefs describes them."""
+    if not devices:
+        return {}
+    # wipefs prints the last part of the path alone: only the kernel's own names are distinct there.
+    real = {device: os.path.realpath(device) for device in devices}
+    text = run(["wipefs", "--no-act", "--json", "--", *real.values()]).stdout
+    rows = json.loads(text)["signatures"] if text.strip() else []
+    return {device: [row for row in rows if row["device"] == os.path.basename(path)] for device, path in real.items()}
+
+
+def types(signatures: list[Json]) -> tuple[str, ...]:
+    """Return the kinds of signatures, each once."""
     return tuple(sorted({row["type"] for row in signatures}))
 
 
-def _text(field: bytes) -> str:
+def text_of(field: bytes) -> str:
+    """Return the text in a field of a binary header."""
     return field.split(b"\0", 1)[0].decode(errors="replace")
 
 

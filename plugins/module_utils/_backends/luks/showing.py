@@ -31,6 +31,7 @@ def shown(disk: Disk, servers: Servers, urls: Collection[str] = ()) -> Json:
     asked = {*urls, *(key["url"] for key in keys)}
     return {
         "kind": disk.kind,
+        "size": disk.size,
         "uuid": disk.uuid or None,
         "mapper": disk.mapper or None,
         "keyslots": list(disk.keyslots),
@@ -50,9 +51,12 @@ def _advertises(servers: Servers, key: Json) -> Optional[bool]:
     return None if known is None else key["kid"] in known
 
 
-def info(reader: Reader, binder: Binder[Policy], devices: Collection[str], *, check: bool = False) -> Json:
+def info(
+    reader: Reader, binder: Binder[Policy], devices: Collection[str], *, prove: bool = False, check: bool = False
+) -> Json:
     """Return devices as they are, with what the servers of their own bindings advertise.
 
+    :param prove: unlock each device with its bindings, and tell whether that works.
     :param check: be content with what can be seen before cryptsetup is installed.
     :raises NotYet: a device carries LUKS, and cryptsetup is not installed.
     """
@@ -65,4 +69,9 @@ def info(reader: Reader, binder: Binder[Policy], devices: Collection[str], *, ch
         disks = reader.disks(names, dump=False)
     keys = [key for disk in disks.values() for binding in disk.live for key in binding.tang_keys]
     servers = binder.look({key["url"] for key in keys})
-    return {"devices": {device: shown(disk, servers) for device, disk in disks.items()}}
+    found = {device: shown(disk, servers) for device, disk in disks.items()}
+    if prove:
+        for device, disk in disks.items():
+            slots = [binding.keyslot for binding in disk.live if binding.keyslot is not None]
+            found[device]["unlocks"] = any(binder.proves(device, slot) for slot in slots)
+    return {"devices": found}

@@ -7,9 +7,11 @@ import json
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.ovsdb.model import Model
+from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 
 INTERFACES = "/etc/network/interfaces"
 INTERFACES_D = "/etc/network/interfaces.d"
@@ -119,11 +121,6 @@ def read_text(path: str) -> str:
 
 def write_text(path: str, text: str, mode: int = 0o700) -> None:
     """Write ``path`` so that after a power cut it is either the old or the new file."""
-    # Hidden: ifupdown's "source interfaces.d/*" must not read a half-written file.
-    fresh = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
-    with open(fresh, "w", encoding="utf-8", errors="surrogateescape") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(fresh, path)
+    # Hidden until it is whole: ifupdown reads all that has no dot in front, with "source interfaces.d/*".
+    with replacing(Path(path), mode) as stream:
+        stream.write(text.encode(errors="surrogateescape"))

@@ -8,24 +8,30 @@ and a look must change nothing.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
+    BINARY_HEADER,
+    MAGIC,
+    UUID_AT,
+    text_of,
+    types,
+    wipefs,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
-MAGICS = (b"LUKS\xba\xbe", b"SKUL\xba\xbe")
+SECOND_MAGIC = b"SKUL\xba\xbe"
 # The sizes that one copy of a header may have are the places at which the second one may begin.
 SECOND = tuple(0x4000 << step for step in range(9))
-BINARY = 4096
 SIZE_AT = slice(8, 16)
 HASH_AT = slice(72, 104)
-UUID_AT = slice(168, 208)
 SUM_AT = slice(448, 512)
 SECONDS = 600.0
 
@@ -55,17 +61,13 @@ class State:
     signatures: tuple[str, ...] = ()
 
 
-def _text(field: bytes) -> str:
-    return field.split(b"\0", 1)[0].decode(errors="replace")
-
-
 def _whole(data: bytes) -> bool:
     """Tell whether a copy of a header, with what follows it, has the checksum that it says."""
     length = int.from_bytes(data[SIZE_AT], "big")
     if length not in SECOND or len(data) < length:
         return False
     try:
-        digest = hashlib.new(_text(data[HASH_AT]), data[: SUM_AT.start])
+        digest = hashlib.new(text_of(data[HASH_AT]), data[: SUM_AT.start])
     except ValueError:
         return False
     digest.update(bytes(SUM_AT.stop - SUM_AT.start) + data[SUM_AT.stop : length])
@@ -75,7 +77,7 @@ def _whole(data: bytes) -> bool:
 def copies(data: bytes) -> Iterator[bytes]:
     """Yield what is left of each copy of a header at the beginning of a disk."""
     for start in (0, *SECOND):
-        if data[start : start + len(MAGICS[0])] == MAGICS[1 if start else 0]:
+        if data.startswith(SECOND_MAGIC if start else MAGIC, start):
             yield data[start : start + SECOND[-1]]
 
 
@@ -114,13 +116,13 @@ class DiskHeader:
             ) from error
         found = list(copies(data))
         whole = [copy for copy in found if _whole(copy)]
-        heads = [copy[:BINARY] for copy in copies(backup)]
+        heads = [copy[:BINARY_HEADER] for copy in copies(backup)]
         return State(
             size=size,
             sha256=hashlib.sha256(data[: len(backup)]).hexdigest(),
-            uuids=tuple(sorted({_text(copy[UUID_AT]) for copy in found})),
+            uuids=tuple(sorted({text_of(copy[UUID_AT]) for copy in found})),
             intact=bool(whole),
-            current=any(copy[:BINARY] in heads for copy in whole),
+            current=any(copy[:BINARY_HEADER] in heads for copy in whole),
             signatures=() if found else self._signatures(),
         )
 
@@ -138,9 +140,7 @@ class DiskHeader:
         return data
 
     def _signatures(self) -> tuple[str, ...]:
-        text = self._run(["wipefs", "--no-act", "--json", "--", os.path.realpath(self._device)]).stdout
-        rows = json.loads(text)["signatures"] if text.strip() else []
-        return tuple(sorted({row["type"] for row in rows}))
+        return types(wipefs(self._run, [self._device])[self._device])
 
     def plan(self, state: State) -> Plan[State]:
         """Refuse what is not this disk or not damaged; else keep what is there, and restore."""
@@ -181,13 +181,8 @@ class DiskHeader:
             data = disk.read(self._source.stat().st_size)
         self._backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         target = self._backup_dir / f"{self._name}-before-restore-{hashlib.sha256(data).hexdigest()[:12]}.raw"
-        new = target.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as stream:
+        with replacing(target, 0o400) as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(target)
 
     def _restore(self) -> None:
         self._backup()

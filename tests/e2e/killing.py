@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run of a playbook that dies in the middle of a task."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from playbook import TOP
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below ``pid``: ansible-core gives its workers sessions of their own, and they outlive it."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    parents = [(int(child), int(parent)) for child, parent in (line.split() for line in table.stdout.splitlines())]
+    found, new = [], [pid]
+    while new:
+        new = [child for child, parent in parents if parent in new]
+        found += new
+    return found
+
+
+def kill(pid: int) -> None:
+    """SIGKILL a run and everything below it."""
+    for one in [pid, *descendants(pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
+def run_and_kill(playbook: str, options: list[str], task: str, delay: float) -> bool:
+    """Run a playbook and SIGKILL the whole run ``delay`` seconds into a task; False when it ended before."""
+    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/lab", f"playbooks/{playbook}"]
+    process = subprocess.Popen(
+        [*argv, *options],
+        cwd=TOP,
+        env={**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    late = threading.Timer(1500, kill, (process.pid,))
+    late.start()
+    assert process.stdout is not None
+    killed = False
+    for line in process.stdout:
+        if line.startswith("TASK") and task in line:
+            time.sleep(delay)
+            kill(process.pid)
+            killed = True
+    process.wait()
+    late.cancel()
+    return killed
