@@ -160,6 +160,15 @@ def test_killed_between_the_identity_and_the_peers(tmp_path: Path) -> None:
     assert done["changed"] and done["peers"] == {"node1": PEERS["node1"]}
 
 
+def test_killed_while_a_peer_was_written(tmp_path: Path) -> None:
+    reinstalled(tmp_path)
+    (tmp_path / "glusterd.info").write_text(f"UUID={OLD}\noperating-version=100000\n")
+    half = tmp_path / "peers" / f".{PEERS['node1']}.new"
+    half.write_text("uuid=")
+    done = _engine.converge(restored(Systemd(active=False), tmp_path), check=False, done=[])
+    assert done["peers"] == {"node1": PEERS["node1"]} and not half.exists()
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [

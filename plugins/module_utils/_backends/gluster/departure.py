@@ -14,7 +14,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import (
     Peer,
     Pool,
-    is_this_host,
+    local_by,
     match_hosts,
     parse_pool,
 )
@@ -35,7 +35,7 @@ class Leavers:
     def __init__(self, names: Sequence[str], cli: Cli, local_name: str, allow: Collection[str]) -> None:
         self._names = names
         self._cli = cli
-        self._is_local = (lambda name: name == local_name) if local_name else is_this_host
+        self._is_local = local_by(local_name)
         self._allow = allow
 
     def read(self) -> Holdings:

@@ -57,7 +57,8 @@ def is_uuid(text: str) -> bool:
 
 
 def _names(path: str) -> tuple[str, ...]:
-    return tuple(sorted(os.listdir(path))) if os.path.isdir(path) else ()
+    # What begins with a dot was left by a run that was killed while it wrote.
+    return tuple(sorted(name for name in os.listdir(path) if name[0] != ".")) if os.path.isdir(path) else ()
 
 
 class Restored:

@@ -12,7 +12,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import (
     Peer,
     Pool,
-    is_this_host,
+    local_by,
     match_hosts,
     parse_pool,
 )
@@ -26,7 +26,7 @@ class Peers:
     def __init__(self, names: Sequence[str], cli: Cli, local_name: str) -> None:
         self._names = names
         self._cli = cli
-        self._is_local = (lambda name: name == local_name) if local_name else is_this_host
+        self._is_local = local_by(local_name)
 
     def read(self) -> Pool:
         """Ask the local glusterd for its pool."""

@@ -61,6 +61,11 @@ def is_this_host(name: str) -> bool:
     return False
 
 
+def local_by(name: str) -> Callable[[str], bool]:
+    """Return how to tell that a name means this host: it is ``name``, or, when that is empty, by looking."""
+    return (lambda other: other == name) if name else is_this_host
+
+
 def match_hosts(names: Iterable[str], peers: Sequence[Peer], is_local: Callable[[str], bool]) -> dict[str, str]:
     """Return the peer UUID of each name that belongs to the pool: by name, else by address, else as this host."""
     by_name = {name: peer.uuid for peer in peers if not peer.local for name in peer.names}

@@ -25,7 +25,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import parse_group
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.planning import plan_volume
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import (
-    is_this_host,
+    local_by,
     match_hosts,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import (
@@ -43,7 +43,7 @@ class Volumes:
     def __init__(self, items: Sequence[Mapping[str, Any]], cli: Cli, local_name: str) -> None:
         self._wanted = [wanted_volume(item) for item in items]
         self._cli = cli
-        self._is_local = (lambda name: name == local_name) if local_name else is_this_host
+        self._is_local = local_by(local_name)
 
     def read(self) -> Cluster:
         """Look once: three calls, and one more for each volume whose bricks are to change."""
