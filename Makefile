@@ -52,6 +52,7 @@ unit:
 	pytest -q tests/unit
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/sbin:/sbin)
 # Gluster's tests wait most of the time: make test runs others beside them, but none that needs a host without glusterd.
+# They build on each other's volumes, so the long ones among them run with the rest of their file.
 GLUSTER_TESTS := $(addprefix tests/integration/,test_gluster_volume.py test_backup_runner.py)
 integration: integration-gluster integration-others ## Each module against the real tool, on this computer
 integration-gluster: bootstrap-test
@@ -59,7 +60,8 @@ integration-gluster: bootstrap-test
 integration-others: bootstrap-test
 	$(AS_ROOT) pytest -q tests/integration $(addprefix --ignore=,$(GLUSTER_TESTS)) -m "not long"
 integration-long: bootstrap-test ## Killed runs of modules, and playbooks against the real tools
-	$(AS_ROOT) pytest -q tests/integration -m long
+	$(AS_ROOT) pytest -q $(GLUSTER_TESTS)
+	$(AS_ROOT) pytest -q tests/integration $(addprefix --ignore=,$(GLUSTER_TESTS)) -m long
 
 # The tests' lab is another one than yours: it begins with bare nodes and ends removed. Its image is kept.
 TEST_LAB := LAB_DIR=$${LAB_DIR:-$(CURDIR)/.lab-test} LAB_PORT_BASE=$${LAB_PORT_BASE:-2300}

@@ -70,6 +70,23 @@ def run_module(
     return result
 
 
+def direct(name: str, params: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
+    """Return the result of module ``name`` run without Ansible around it: the same code in a fifth of the time."""
+    args = {"ANSIBLE_MODULE_ARGS": {**params, "_ansible_check_mode": check, "_ansible_diff": True}}
+    done = subprocess.run(
+        [sys.executable, TOP / "plugins" / "modules" / f"{name}.py"],
+        input=json.dumps(args),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(TOP / ".build" / "collections")},
+        check=False,
+    )
+    assert done.stdout.strip(), done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
 def playbook_argv(name: str, inventory: Path, mounts: dict[Path, str], *options: str) -> list[str]:
     """Return the command that runs a playbook of this collection on hosts that are this computer.
 

@@ -6,12 +6,10 @@ Needs root, glusterfs-server, and the right to mount a tmpfs (gluster refuses br
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import TOP, needs, run_module
+from harness import direct, needs, run_module
 
 HOSTS = ("127.1.1.1", "127.1.1.2", "127.1.1.3")
 GROUPS = Path("/var/lib/glusterd/groups")
 # heal info finds glusterd only at its usual place, whatever socket the CLI was told.
 USUAL_SOCKET = Path("/run/glusterd.socket")
 VIRT_OPTIONS = 27
+# All three daemons take every 127.1.1.N for their own and try a new brick at once; the next run goes on.
+SHARED_BRICK = "Removing test extended attribute failed"
 
 needs("glusterd")
 if USUAL_SOCKET.exists():
@@ -127,23 +127,6 @@ def glusterds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Glusterds]:
         cluster.end()
 
 
-def direct(name: str, params: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
-    """Run a module without Ansible around it: a fraction of the time, the same module."""
-    args = {"ANSIBLE_MODULE_ARGS": {**params, "_ansible_check_mode": check, "_ansible_diff": True}}
-    done = subprocess.run(
-        [sys.executable, TOP / "plugins" / "modules" / f"{name}.py"],
-        input=json.dumps(args),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": str(TOP / ".build" / "collections")},
-        check=False,
-    )
-    assert done.stdout.strip(), done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
 def peers(cluster: Glusterds, *, check: bool = False) -> dict[str, Any]:
     return direct("gluster_peer", {"peers": list(HOSTS), **cluster.params()}, check=check)
 
@@ -158,6 +141,8 @@ def both(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     """Check, run, run again: the check lists what the run does, the second run does nothing."""
     checked = run(*args, check=True)
     done = run(*args)
+    if SHARED_BRICK in done.get("msg", ""):
+        done = run(*args)
     assert not done.get("failed"), done["msg"]
     assert checked["actions"] == done["actions"] and checked["changed"] and done["changed"]
     again = run(*args)
@@ -251,6 +236,8 @@ def test_bricks_are_added_only_to_a_healthy_volume(glusterds: Glusterds) -> None
     refused(glusterds, wanted, "peer 127.1.1.3 is not connected", "is offline")
     glusterds.start(3)
     wait_until(lambda: "<connected>0" not in glusterds.xml("pool", "list"), "the peer is back")
+    # A glusterd that comes back was seen to leave a process down for minutes; starting the volume again mends it.
+    glusterds.xml("volume", "start", "gv1", "force")
     wait_until(lambda: glusterds.xml("volume", "status", "gv1").count("<status>1") == 6, "bricks and healers run")
     wait_until(lambda: healed(glusterds), "nothing waits to be healed")
     done = both(lambda *, check=False: volumes(glusterds, wanted, check=check))
@@ -340,7 +327,7 @@ def test_new_bricks_are_balanced_and_taken_out_again_with_their_data(glusterds: 
     started = volumes(glusterds, {**shrunk, "wait": False})
     assert not started.get("failed"), started["msg"]
     assert [action.split(" gv1")[0] for action in started["actions"]] == ["move the data of volume"]
-    refused(glusterds, gv1(glusterds, "gv1a", "gv1b", "gv1c"), "a Remove brick (")
+    refused(glusterds, gv1(glusterds, "gv1a", "gv1b", "gv1c"), "a Remove brick ")
     done = both(lambda *, check=False: volumes(glusterds, shrunk, check=check))
     assert done["actions"][0].startswith("take out of volume gv1: 127.1.1.1:")
     assert "gv1b" not in glusterds.xml("volume", "info", "gv1")
@@ -377,6 +364,7 @@ def kill_brick(cluster: Glusterds, number: int, volume: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_brick_is_replaced_by_a_new_one_that_is_filled(glusterds: Glusterds, tmp_path: Path) -> None:
     assert gate(glusterds)["healthy"]
     wanted = replacing(glusterds, "gv1a", "gv1n")
@@ -405,10 +393,12 @@ def test_a_brick_is_replaced_by_a_new_one_that_is_filled(glusterds: Glusterds, t
     assert gate(glusterds)["healthy"]
     done = both(lambda *, check=False: volumes(glusterds, wanted, check=check))
     assert done["actions"][0].startswith("replace brick 127.1.1.1:") and to["path"] in str(done["volumes"])
-    assert gate(glusterds)["healthy"]
+    passed = gate(glusterds)
+    assert passed.get("healthy"), passed
     assert (Path(to["path"]) / "file40").read_text() == "40\n" * 1000
 
 
+@pytest.mark.long
 def test_a_brick_that_lost_its_disk_is_reset_and_filled(glusterds: Glusterds) -> None:
     wanted = replacing(glusterds, "gv1a", "gv1n", replace=[], reset=glusterds.bricks("gv1n")[:1])
     assert not volumes(glusterds, wanted)["changed"]

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from encryption import (
     params,
     unlocks,
 )
-from harness import needs, run_module
+from harness import direct, needs, run_module
 
 TOOLS = ("cryptsetup", "clevis", "socat", "tang-show-keys", "jose", "clevis-encrypt-tpm2", "swtpm")
 needs(*TOOLS)
@@ -70,24 +70,24 @@ def disks(tmp_path: Path) -> list[Path]:
     return [blank_disk(tmp_path / "a.img"), blank_disk(tmp_path / "b.img")]
 
 
-def converge(wanted: dict[str, Any]) -> dict[str, Any]:
+def converge(wanted: dict[str, Any], run: Callable[..., dict[str, Any]] = direct) -> dict[str, Any]:
     """Check, run, run again; what check mode lists is what the run does, and nothing is left after it."""
     paths = [Path(item["device"]) for item in wanted["devices"]]
     before = [digest(path) for path in paths]
-    foreseen = run_module("luks_clevis_bind", wanted, check=True)
+    foreseen = run("luks_clevis_bind", wanted, check=True)
     assert [digest(path) for path in paths] == before, "check mode wrote to a disk"
-    done = run_module("luks_clevis_bind", wanted)
+    done = run("luks_clevis_bind", wanted)
     assert not done.get("failed"), done
     assert foreseen["actions"] == done["actions"]
     assert foreseen["changed"] == done["changed"]
-    again = run_module("luks_clevis_bind", wanted)
+    again = run("luks_clevis_bind", wanted)
     assert again["actions"] == [] and again["changed"] is False and "diff" not in again
     assert not any(secret in json.dumps([foreseen, done, again]) for secret in (PASSPHRASE, RECOVERY))
     return done
 
 
 def test_blank_disks_become_bound_and_backed_up(tangs: list[Tang], disks: list[Path]) -> None:
-    done = converge(params(disks, [tangs[0].entry()]))
+    done = converge(params(disks, [tangs[0].entry()]), run_module)
     for disk in disks:
         shown = done["devices"][str(disk)]
         assert shown["policy"] == {"tang": {"url": tangs[0].url}}
@@ -112,13 +112,13 @@ def test_info_tells_what_the_run_told(tangs: list[Tang], disks: list[Path]) -> N
     assert done.pop("policy_before") is None and done.pop("recovery_keyslot") is None
     asked = {"devices": [str(disks[0]), str(disks[1])], "header_backup_dir": wanted["header_backup_dir"]}
     before = digest(disks[0])
-    found = run_module("luks_clevis_info", asked)
+    found = direct("luks_clevis_info", asked)
     assert found["devices"][str(disks[0])] == done and found["devices"][str(disks[1])]["kind"] == "blank"
     tangs[0].rotate()
-    (key,) = run_module("luks_clevis_info", asked, check=True)["devices"][str(disks[0])]["tang_keys"]
+    (key,) = direct("luks_clevis_info", asked, check=True)["devices"][str(disks[0])]["tang_keys"]
     assert key["advertised"] is False
     tangs[0].stop()
-    found = run_module("luks_clevis_info", {**asked, "tang_timeout": 1})
+    found = direct("luks_clevis_info", {**asked, "tang_timeout": 1})
     assert found["devices"][str(disks[0])]["unreachable"] == [tangs[0].url]
     assert digest(disks[0]) == before
 
@@ -174,7 +174,7 @@ def test_bootstrap_passphrase_is_replaced_in_one_run(tangs: list[Tang], disks: l
     disk = disks[0]
     wanted = params([disk], [tangs[0].entry()], remove_passphrase=True)
     before = digest(disk)
-    failed = run_module("luks_clevis_bind", wanted)
+    failed = direct("luks_clevis_bind", wanted)
     assert failed["failed"] and f"{disk} keeps its passphrase: refusing to remove" in failed["msg"]
     assert digest(disk) == before
     done = converge({**wanted, "recovery_key": RECOVERY})
@@ -194,7 +194,7 @@ def test_unbound_and_bound_again(tangs: list[Tang], disks: list[Path]) -> None:
     tangs[0].stop()
     before = digest(disk)
     for wrong in (None, "wrong"):
-        failed = run_module("luks_clevis_bind", {**with_first(wanted, state="unbound"), "passphrase": wrong})
+        failed = direct("luks_clevis_bind", {**with_first(wanted, state="unbound"), "passphrase": wrong})
         assert failed["failed"] and f"{disk} keeps its binding" in failed["msg"]
         assert digest(disk) == before
     done = converge(with_first(wanted, state="unbound"))["devices"][str(disk)]
@@ -212,7 +212,7 @@ def test_absent_erases_what_is_named(tangs: list[Tang], disks: list[Path]) -> No
     before = digest(disk)
     converge(wanted)
     other = "6cd5edc1-a2d9-419a-92b6-6e4b15486770"
-    failed = run_module("luks_clevis_bind", with_first(wanted, erase=other))
+    failed = direct("luks_clevis_bind", with_first(wanted, erase=other))
     assert failed["failed"] and f"erase names {other}" in failed["msg"]
     assert digest(disk) == before and Path(found["header_backup"]["path"]).exists()
     done = converge(with_first(wanted, erase=found["uuid"]))
@@ -226,12 +226,12 @@ def test_force_wipe_takes_the_named_disk_alone(tangs: list[Tang], disks: list[Pa
     luks1(disks[1], tangs[0])
     wanted = params(disks, [tangs[0].entry()])
     before = [digest(disk) for disk in disks]
-    failed = run_module("luks_clevis_bind", with_first(wanted, force_wipe=True))
+    failed = direct("luks_clevis_bind", with_first(wanted, force_wipe=True))
     assert failed["failed"] and f"{disks[1]} is LUKS1" in failed["msg"] and str(disks[0]) not in failed["msg"]
     assert [digest(disk) for disk in disks] == before
     tangs[0].stop()
     wanted = {**wanted, "devices": [{**item, "force_wipe": True} for item in wanted["devices"]]}
-    failed = run_module("luks_clevis_bind", wanted)
+    failed = direct("luks_clevis_bind", wanted)
     assert failed["failed"] and "no answer" in failed["msg"]
     assert [digest(disk) for disk in disks] == before, "wiped although nothing could follow"
     tangs[0].start()
@@ -256,18 +256,18 @@ def test_force_wipe_never_takes_a_disk_in_use(disks: list[Path], loop: str, tmp_
     mount.mkdir()
     subprocess.run(["mount", loop, mount], check=True)
     try:
-        failed = run_module("luks_clevis_bind", wanted)
+        failed = direct("luks_clevis_bind", wanted)
     finally:
         subprocess.run(["umount", mount], check=True)
     assert failed["failed"] and f"{loop} holds data (ext2) and is in use by mount {mount}" in failed["msg"]
     # A member of a filesystem over several disks shows in no table of mounts.
     claim = os.open(loop, os.O_RDONLY | os.O_EXCL)
     try:
-        failed = run_module("luks_clevis_bind", wanted)
+        failed = direct("luks_clevis_bind", wanted)
     finally:
         os.close(claim)
     assert failed["failed"] and "in use by something that claims it; what is in use is never wiped" in failed["msg"]
-    done = run_module("luks_clevis_bind", wanted)
+    done = direct("luks_clevis_bind", wanted)
     assert done["devices"][loop]["kind"] == "luks2", done
 
 
@@ -290,7 +290,7 @@ def test_no_tpm(disks: list[Path]) -> None:
     wanted = {**params(disks, None), "policy": {"tpm2": {}}}
     before = digest(disks[0])
     for check in (True, False):
-        failed = run_module("luks_clevis_bind", wanted, check=check)
+        failed = direct("luks_clevis_bind", wanted, check=check)
         assert failed["failed"] and f"{disks[0]} cannot be bound: this node has no TPM" in failed["msg"]
     assert digest(disks[0]) == before
 
@@ -316,10 +316,10 @@ def test_silent_server(tangs: list[Tang], disks: list[Path]) -> None:
     converge(params([disks[0]], [entry]))
     tangs[0].stop()
     before = [digest(disk) for disk in disks]
-    kept = run_module("luks_clevis_bind", params([disks[0]], [entry]))
+    kept = direct("luks_clevis_bind", params([disks[0]], [entry]))
     assert kept["changed"] is False and kept["devices"][str(disks[0])]["unreachable"] == [tangs[0].url]
-    assert not run_module("luks_clevis_bind", params([disks[1]], [entry]), check=True).get("failed")
-    failed = run_module("luks_clevis_bind", params([disks[1]], [entry]))
+    assert not direct("luks_clevis_bind", params([disks[1]], [entry]), check=True).get("failed")
+    failed = direct("luks_clevis_bind", params([disks[1]], [entry]))
     assert failed["failed"] and f"no answer from {tangs[0].url}" in failed["msg"] and str(disks[1]) in failed["msg"]
     assert [digest(disk) for disk in disks] == before
 
@@ -329,7 +329,7 @@ def test_hanging_server_does_not_hang_the_module(disks: list[Path]) -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        failed = run_module("luks_clevis_bind", params([disks[0]], [{"url": url, "thp": "x"}], tang_timeout=1))
+        failed = direct("luks_clevis_bind", params([disks[0]], [{"url": url, "thp": "x"}], tang_timeout=1))
     assert failed["failed"] and "no answer" in failed["msg"]
 
 
@@ -381,7 +381,7 @@ def test_refusals_change_nothing(tangs: list[Tang], disks: list[Path], spoil: An
     wanted = {**params(disks, [tangs[0].entry()]), **spoil(disks[1], tangs[0])}
     present = [disk for disk in disks if disk.exists()]
     before = [digest(disk) for disk in present]
-    failed = run_module("luks_clevis_bind", wanted)
+    failed = direct("luks_clevis_bind", wanted)
     assert failed["failed"] and f"{disks[1]} " in failed["msg"] and says in failed["msg"], failed["msg"]
     assert failed["actions"] == [] and failed["changed"] is False
     assert [digest(disk) for disk in present] == before
@@ -392,6 +392,6 @@ def test_wrong_passphrase_keeps_the_header(tangs: list[Tang], disks: list[Path])
     disk = disks[0]
     converge(params([disk], None))
     before = digest(disk)
-    failed = run_module("luks_clevis_bind", params([disk], [tangs[0].entry()], passphrase="wrong"))
+    failed = direct("luks_clevis_bind", params([disk], [tangs[0].entry()], passphrase="wrong"))
     assert failed["failed"] and "no valid passphrase" in failed["msg"]
     assert digest(disk) == before

@@ -17,7 +17,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._engine import co
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 from encryption import CHEAP, PASSPHRASE, digest, metadata
-from harness import needs, play, playbook_argv, run_module
+from harness import direct, needs, play, playbook_argv
 
 needs("cryptsetup", "gpg", "gpg-agent", "unshare")
 
@@ -88,12 +88,12 @@ def bundle(tmp_path: Path, **more: Any) -> dict[str, Any]:
 def settle(name: str, wanted: dict[str, Any], *watched: Path) -> dict[str, Any]:
     """Check, run, run again; what check mode lists is what the run does, and nothing is left after it."""
     before = [digest(path) if path.exists() else "" for path in watched]
-    foreseen = run_module(name, wanted, check=True)
+    foreseen = direct(name, wanted, check=True)
     assert [digest(path) if path.exists() else "" for path in watched] == before, "check mode wrote"
-    done = run_module(name, wanted)
+    done = direct(name, wanted)
     assert not done.get("failed"), done
     assert foreseen["actions"] == done["actions"] and foreseen["changed"] == done["changed"]
-    again = run_module(name, wanted)
+    again = direct(name, wanted)
     assert again["actions"] == [] and again["changed"] is False and "diff" not in again
     said = json.dumps([foreseen, done, again])
     assert SECRET not in said and PASSPHRASE not in said
@@ -143,21 +143,21 @@ def test_a_bundle_that_does_not_open_is_left_alone(tmp_path: Path) -> None:
     incoming = tmp_path / "incoming"
     header = backup(make_disk(tmp_path / "a"), incoming)
     wanted = bundle(tmp_path, headers=[header], incoming=str(incoming))
-    assert run_module("luks_escrow", wanted)["changed"]
+    assert direct("luks_escrow", wanted)["changed"]
     path = Path(wanted["path"])
     before = digest(path)
-    wrong = run_module("luks_escrow", {**wanted, "passphrase": "wrong"})
+    wrong = direct("luks_escrow", {**wanted, "passphrase": "wrong"})
     assert wrong["failed"] and "does not open with the escrow passphrase" in wrong["msg"]
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    changed = run_module("luks_escrow", wanted)
+    changed = direct("luks_escrow", wanted)
     assert changed["failed"] and "does not open" in changed["msg"]
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    lacking = run_module("luks_escrow", {**wanted, "headers": [{**header, "sha256": "0" * 64}]})
+    lacking = direct("luks_escrow", {**wanted, "headers": [{**header, "sha256": "0" * 64}]})
     assert lacking["failed"] and "the header of a on node1 was not handed over" in lacking["msg"]
-    none = run_module("luks_escrow", bundle(tmp_path, take={"host": "node1", "name": "c", "dest": str(tmp_path / "c")}))
+    none = direct("luks_escrow", bundle(tmp_path, take={"host": "node1", "name": "c", "dest": str(tmp_path / "c")}))
     assert none["failed"] and "has no header of c on node1; it has those of a on node1" in none["msg"]
     assert digest(path) == before and [file for file in path.parent.iterdir()] == [path]
 
@@ -270,7 +270,7 @@ def test_the_module_itself(tmp_path: Path) -> None:
     done = settle("luks_header", restore(disk, header, folder), disk)
     assert opens(disk) and done["uuids"] == [header["uuid"]] and done["intact"] is True
     add_key(disk, "another")
-    refused = run_module("luks_header", restore(disk, header, folder))
+    refused = direct("luks_header", restore(disk, header, folder))
     assert refused["failed"] and "is intact, and differs" in refused["msg"]
 
 
@@ -280,7 +280,7 @@ def test_a_wrong_backup_is_not_restored(tmp_path: Path) -> None:
     overwrite(disk, 0, MIB)
     overwrite(folder / f"{header['sha256']}.img", 0x9000, 1)
     before = digest(disk)
-    assert "is not the header that was announced" in run_module("luks_header", restore(disk, header, folder))["msg"]
+    assert "is not the header that was announced" in direct("luks_header", restore(disk, header, folder))["msg"]
     assert digest(disk) == before
 
 
@@ -326,7 +326,7 @@ def save_headers(home: Path, disks: dict[str, Path]) -> None:
             "format": CHEAP,
             "header_backup_dir": str(home / "backups/personal-cluster/luks-headers"),
         }
-        assert not run_module("luks_clevis_bind", wanted).get("failed")
+        assert not direct("luks_clevis_bind", wanted).get("failed")
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from encryption import CHEAP, PASSPHRASE, Tang, blank_disk, metadata, params, unlocks
-from harness import TOP, needs, play, playbook_argv, run_module
+from harness import TOP, direct, needs, play, playbook_argv
 
 pytestmark = pytest.mark.long
 
@@ -79,11 +79,11 @@ class Site:
         return rc, said, changed
 
     def kids(self) -> dict[str, str]:
-        found = run_module("luks_clevis_info", {"devices": [str(disk) for disk in self.disks.values()]})["devices"]
+        found = direct("luks_clevis_info", {"devices": [str(disk) for disk in self.disks.values()]})["devices"]
         return {node: found[str(disk)]["tang_keys"][0]["kid"] for node, disk in self.disks.items()}
 
     def slots(self) -> dict[str, int]:
-        found = run_module("luks_clevis_info", {"devices": [str(disk) for disk in self.disks.values()]})["devices"]
+        found = direct("luks_clevis_info", {"devices": [str(disk) for disk in self.disks.values()]})["devices"]
         return {node: found[str(disk)]["keyslot"] for node, disk in self.disks.items()}
 
     def shown(self, advertised: bool) -> set[str]:
@@ -98,7 +98,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site.tang.start()
     for disk in site.disks.values():
         blank_disk(disk)
-        bound = run_module("luks_clevis_bind", params([disk], [site.tang.entry()]))
+        bound = direct("luks_clevis_bind", params([disk], [site.tang.entry()]))
         assert not bound.get("failed"), bound
     site.inventory()
     yield site

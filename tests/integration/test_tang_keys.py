@@ -17,7 +17,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends import 
 from ansible_collections.personal.cluster.plugins.module_utils._engine import converge
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 from encryption import Tang, blank_disk, params, unlocks
-from harness import needs, run_module
+from harness import direct, needs
 
 needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
 
@@ -52,12 +52,12 @@ def settle(tang: Tang, **more: Any) -> dict[str, Any]:
     """Check, run, run again; what check mode lists is what the run does, and nothing is left after it."""
     before = content(tang.home)
     secrets = private_parts(tang)
-    foreseen = run_module("tang_keys", options(tang, **more), check=True)
+    foreseen = direct("tang_keys", options(tang, **more), check=True)
     assert content(tang.home) == before, "check mode wrote"
-    done = run_module("tang_keys", options(tang, **more))
+    done = direct("tang_keys", options(tang, **more))
     assert not done.get("failed"), done
     assert foreseen["actions"] == done["actions"] and foreseen["changed"] == done["changed"]
-    again = run_module("tang_keys", options(tang, **more))
+    again = direct("tang_keys", options(tang, **more))
     assert again["actions"] == [] and again["changed"] is False and "diff" not in again
     said = json.dumps([foreseen, done, again])
     assert not [secret for secret in [*secrets, *private_parts(tang)] if secret in said]
@@ -65,7 +65,7 @@ def settle(tang: Tang, **more: Any) -> dict[str, Any]:
 
 
 def bind(disk: Path, tang: Tang) -> dict[str, Any]:
-    done = run_module("luks_clevis_bind", params([disk], [tang.entry()]))
+    done = direct("luks_clevis_bind", params([disk], [tang.entry()]))
     assert not done.get("failed"), done
     shown: dict[str, Any] = done["devices"][str(disk)]
     return shown
@@ -82,7 +82,7 @@ def modes(tang: Tang) -> set[tuple[str, str, int]]:
 def test_what_was_bound_before_a_rotation_still_opens(tang: Tang, disk: Path) -> None:
     bound = bind(disk, tang)
     (old,) = [key["kid"] for key in bound["tang_keys"]]
-    told = run_module("tang_keys", options(tang))
+    told = direct("tang_keys", options(tang))
     assert told["changed"] is False and old in kids(told, True)
     assert [key["use"] for key in told["tang_keys"] if key["kid"] == old] == ["exchange"]
     pinned = {key["kid"] for key in told["tang_keys"] if key["use"] == "signing"}
@@ -97,9 +97,9 @@ def test_what_was_bound_before_a_rotation_still_opens(tang: Tang, disk: Path) ->
     assert {path.stem for path in backup.iterdir()} == kids(done, False)
     assert {path.stat().st_mode & 0o777 for path in backup.iterdir()} == {0o400}
 
-    refused = run_module("tang_keys", options(tang, purge=True, in_use=[old]))
+    refused = direct("tang_keys", options(tang, purge=True, in_use=[old]))
     assert refused["failed"] and f"still needs the hidden exchange key {old}" in refused["msg"]
-    assert kids(run_module("tang_keys", options(tang)), False) == kids(done, False)
+    assert kids(direct("tang_keys", options(tang)), False) == kids(done, False)
 
     again = bind(disk, tang)
     (new,) = [key["kid"] for key in again["tang_keys"]]
@@ -210,12 +210,12 @@ def journal(tang: Tang) -> dict[str, Any]:
 def test_refusals_change_nothing(tang: Tang, spoil: Any, says: str) -> None:
     wanted = options(tang, **spoil(tang))
     before = content(tang.home)
-    failed = run_module("tang_keys", wanted)
+    failed = direct("tang_keys", wanted)
     assert failed["failed"] and says in failed["msg"] and "precious" not in json.dumps(failed)
     assert content(tang.home) == before
 
 
 def test_a_host_without_tang(tmp_path: Path) -> None:
     wanted = {"directory": str(tmp_path / "none"), "backup_dir": str(tmp_path / "backup"), "rotation": "a"}
-    assert run_module("tang_keys", wanted, check=True)["changed"] is True
-    assert "run the role tang" in run_module("tang_keys", wanted)["msg"]
+    assert direct("tang_keys", wanted, check=True)["changed"] is True
+    assert "run the role tang" in direct("tang_keys", wanted)["msg"]
