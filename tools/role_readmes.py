@@ -51,10 +51,10 @@ def default(option: Mapping[str, Any]) -> str:
 
 
 def set_by_playbooks(playbooks: Path, role: str) -> dict[str, str]:
-    """Return the names of the variables that playbooks set for a role, with the name of the playbook."""
+    """Return the names of the variables that playbooks set for a role, with the name of one, its layer's if that does."""
     return {
         variable: path.name
-        for path in sorted(playbooks.glob("*.yml"))
+        for path in sorted(playbooks.glob("*.yml"), key=lambda path: (path.stem == role, path.name))
         for play in load(path)
         for item in play.get("roles", [])
         if item["role"] == f"personal.cluster.{role}"

@@ -28,6 +28,13 @@ options:
     description: How many members the pool must have, this host included. Those that it knows when V(0).
     type: int
     default: 0
+  without:
+    description:
+      - Nodes that are lost, or whose bricks are. Whether they are there, and what waits to be healed on them, does not
+        count. The bricks of the others must run, know what waits, and be free of split-brain.
+    type: list
+    elements: str
+    default: []
   polls:
     description: How many looks in a row must find everything well.
     type: int
@@ -50,6 +57,13 @@ EXAMPLES = r"""
     peers: 3
     timeout: 3600
   run_once: true
+
+- name: See that the others have everything that the lost node3 had
+  personal.cluster.gluster_heal:
+    peers: 3
+    without: [node3]
+  delegate_to: node1
+  run_once: true
 """
 
 RETURN = r"""
@@ -68,6 +82,7 @@ looks:
   type: int
 """
 
+import dataclasses
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -82,6 +97,7 @@ def main() -> None:
         argument_spec={
             "volumes": {"type": "list", "elements": "str", "default": []},
             "peers": {"type": "int", "default": 0},
+            "without": {"type": "list", "elements": "str", "default": []},
             "polls": {"type": "int", "default": 3},
             "interval": {"type": "int", "default": 10},
             "timeout": {"type": "int", "default": 1800},
@@ -91,7 +107,8 @@ def main() -> None:
     )
     given = module.params
     asked = cli.from_params(Runner(), given)
-    wanted = gate.Gate(given["peers"], given["volumes"], given["polls"], given["interval"], given["timeout"])
+    fields = (field.name for field in dataclasses.fields(gate.Gate))
+    wanted = gate.Gate(**{name: given[name] for name in fields})
 
     def read() -> dict[str, Any]:
         seen = gate.look_once(asked, wanted) if module.check_mode else gate.pass_gate(asked, wanted)

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -123,6 +127,14 @@ def pending_heals(lab: Lab, node: str) -> int | None:
     return total
 
 
+def wait_until_whole(lab: Lab) -> None:
+    """Wait until every node has everything mounted, and all bricks run and are healed."""
+    for node in NODES:
+        wait_until(f"{node} has everything mounted", partial(mounted, lab, node), 600)
+    wait_until("all six bricks online", lambda: bricks_online(lab, "node1") == 6, 420)
+    wait_until("healed to zero", lambda: pending_heals(lab, "node1") == 0, 780)
+
+
 def unlocked(lab: Lab, node: str) -> bool:
     """Tell whether all data disks of a node are open."""
     return lab.ok(node, "ls /dev/mapper/luks-gv0 /dev/mapper/luks-gv1 /dev/mapper/luks-bmv0", limit=60)
@@ -148,6 +160,32 @@ def guest_counter(lab: Lab, node: str, guest: str) -> int:
     text = lab.out(node, f"dd if={image(guest)} bs=512 count=1 iflag=direct status=none | tr -d '\\0'")
     found = re.search(r"counter=(\d+)", text)
     return int(found.group(1)) if found else 0
+
+
+@contextlib.contextmanager
+def longest_pause(lab: Lab, node: str, guest: str) -> Iterator[None]:
+    """Print for how long a guest's counter stood still at most, and fail when it ever went back."""
+    counts: list[tuple[float, int]] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(1):
+            with contextlib.suppress(AssertionError):
+                count = guest_counter(lab, node, guest)
+                if not counts or counts[-1][1] != count:
+                    counts.append((time.monotonic(), count))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    moments = [moment for moment, _ in counts] + [time.monotonic()]
+    pause = max(later - earlier for earlier, later in pairwise(moments))
+    print(f"  {guest} was seen to write {len(counts)} times, and paused {pause:.0f} s at most", flush=True)
+    assert all(earlier[1] < later[1] for earlier, later in pairwise(counts)), f"the counter of {guest} went back"
 
 
 def guest_pings(lab: Lab, node: str, guest: str, address: str) -> bool:

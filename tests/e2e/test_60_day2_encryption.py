@@ -10,14 +10,13 @@ from cluster import (
     HOMES,
     NODES,
     Lab,
-    bricks_online,
     changed,
     guest_counter,
     mounted,
-    pending_heals,
     running_guests,
     unlocked,
     wait_until,
+    wait_until_whole,
 )
 from killing import run_and_kill
 
@@ -42,15 +41,13 @@ BMV0 = "/dev/disk/by-id/virtio-bmv0"
 @pytest.fixture(autouse=True)
 def whole(lab: Lab) -> None:
     """Each scenario begins with everything up, whatever the one before did."""
-    for node in NODES:
-        wait_until(f"{node} has everything mounted", partial(mounted, lab, node), 600)
-    wait_until("all six bricks online", lambda: bricks_online(lab, "node1") == 6, 420)
-    wait_until("healed to zero", lambda: pending_heals(lab, "node1") == 0, 780)
+    wait_until_whole(lab)
 
 
 def keys(lab: Lab, hidden: bool) -> set[str]:
     pattern = ".*.jwk" if hidden else "[!.]*.jwk"
-    return set(lab.out("tang1", f"find {KEYS} -name '{pattern}' -printf '%f\\n'").replace(".jwk", "").split())
+    found = lab.out("tang1", f"find {KEYS} -name '{pattern}' -printf '%f\\n'").replace(".jwk", "").split()
+    return {name.removeprefix(".") for name in found}
 
 
 def counters(lab: Lab) -> dict[str, int]:

@@ -19,7 +19,7 @@ def boot(lab: Lab) -> str:
 
 def test_a_run_that_dies_after_the_reboot_is_completed_without_another_one(lab: Lab) -> None:
     assert set(running_guests(lab)) == set(HOMES)
-    planned = lab.playbook("reboot_nodes.yml", *NODE2, "--check")
+    planned = lab.playbook("reboot_nodes.yml", *NODE2, "--check", "-v")
     assert planned.rc == 0 and set(changed(planned)) == {"node2"}
     assert "migrate guest g2 live" in planned.output and guest_running(lab, "node2", "g2")
 

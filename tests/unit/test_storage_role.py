@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,14 +46,29 @@ def render(template: str, **variables: Any) -> str:
     return environment.from_string(text).render({**defaults, "inventory_hostname": "node1", **variables})
 
 
-def bricks(disks: dict[str, list[dict[str, str]]]) -> dict[str, list[str]]:
+def bricks(
+    disks: dict[str, list[dict[str, str]]], key: str = "bricks", reset: Sequence[str] = ()
+) -> dict[str, list[str]]:
     text = render(
-        "gluster_volumes.yml.j2", storage_nodes=list(disks), storage_node_disks=disks, __storage_tls_options={}
+        "gluster_volumes.yml.j2",
+        storage_nodes=list(disks),
+        storage_node_disks=disks,
+        __storage_tls_options={},
+        __storage_brick_disks=[disk for disk in disks["node1"] if disk["volume"] != "bmv0"],
+        __storage_reset=reset,
     )
     return {
-        volume["name"]: [f"{brick['host']}:{brick['path']}" for brick in volume["bricks"] or []]
+        volume["name"]: [f"{brick['host']}:{brick['path']}" for brick in volume[key] or []]
         for volume in yaml.safe_load(text)
     }
+
+
+def test_only_the_named_disk_of_this_node_is_reset() -> None:
+    disks = [{"volume": "gv0"}, {"volume": "gv1"}, {"volume": "gv1", "name": "gv1b"}, {"volume": "bmv0"}]
+    by_node = {node: disks for node in NODES}
+    assert bricks(by_node, "reset") == {"gv0": [], "gv1": []}
+    assert bricks(by_node, "reset", ["gv1b"]) == {"gv0": [], "gv1": ["node1:/bricks/gv1b/brick"]}
+    assert bricks(by_node, "reset", ["gv1", "bmv0"]) == {"gv0": [], "gv1": ["node1:/bricks/gv1/brick"]}
 
 
 def test_each_replica_set_spans_the_hosts() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import local_by, match_hosts
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import read_cluster, with_heals
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import gate_troubles
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
@@ -15,13 +16,18 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 
 @dataclass(frozen=True)
 class Gate:
-    """What must be seen ``polls`` times in a row, ``interval`` seconds apart, before ``timeout`` seconds are over."""
+    """What must be seen ``polls`` times in a row, ``interval`` seconds apart, before ``timeout`` seconds are over.
+
+    ``without`` are hosts whose part does not count, ``local_host`` names this one where looking does not tell.
+    """
 
     peers: int
     volumes: Sequence[str]
     polls: int
     interval: float
     timeout: float
+    without: Sequence[str] = ()
+    local_host: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,13 @@ def look(cli: Cli, gate: Gate) -> list[str]:
     try:
         state = read_cluster(cli)
         state = with_heals(cli, state, gate.volumes or state.volumes)
+        state = replace(state, hosts=match_hosts(gate.without, state.peers, local_by(gate.local_host)))
     except NotYet:
         raise
     except ClusterError as error:
         # A node that has just booted has no glusterd yet.
         return [str(error)]
-    return gate_troubles(state, gate.volumes, gate.peers)
+    return gate_troubles(state, gate.volumes, gate.peers, gate.without)
 
 
 def look_once(cli: Cli, gate: Gate) -> Seen:

@@ -10,7 +10,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Online
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
-    UNKNOWN,
     Brick,
     Bricks,
     Cluster,
@@ -21,9 +20,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     brick_sets,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import (
-    brick_troubles,
     peer_troubles,
     snapshot_troubles,
+    survivor_troubles,
     task_troubles,
     troubles,
 )
@@ -94,15 +93,7 @@ def _check_state(draft: Draft, have: Volume, swap: Swap) -> None:
 
 def _dead_brick_troubles(have: Volume, state: Cluster, dead: Brick) -> list[str]:
     """Return what forbids to give up a brick that does not run: the others of its set must have all of its data."""
-    others = _others(have, dead)
-    heals = state.heals.get(have.name, {})
-    found = peer_troubles(state, beside=[dead.owner]) + brick_troubles(others, state)
-    for brick in others:
-        split = heals.get(str(brick), UNKNOWN).split_brain
-        if split is None:
-            found.append(f"the heal state of {brick} is unknown")
-        elif split:
-            found.append(f"{split} entries of {brick} are in split-brain")
+    found = peer_troubles(state, beside=[dead.owner]) + survivor_troubles(_others(have, dead), have, state)
     return found + task_troubles(have, state) + snapshot_troubles(have)
 
 

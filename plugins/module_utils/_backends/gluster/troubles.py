@@ -9,6 +9,7 @@ from typing import Optional
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     UNKNOWN,
     Brick,
+    Bricks,
     Cluster,
     Heals,
     Volume,
@@ -61,11 +62,24 @@ def snapshot_troubles(volume: Volume) -> list[str]:
     return [f"it has {volume.snapshots} snapshots"] if volume.snapshots else []
 
 
-def healer_troubles(volume: Volume, state: Cluster) -> list[str]:
-    """Return the hosts of a started volume on which nothing heals it."""
+def survivor_troubles(bricks: Bricks, volume: Volume, state: Cluster) -> list[str]:
+    """Return why ``bricks`` of a volume may lack data of it: what waits there for others does not count."""
+    heals = state.heals.get(volume.name, {})
+    found = brick_troubles(bricks, state)
+    for brick in bricks:
+        split = heals.get(str(brick), UNKNOWN).split_brain
+        if split is None:
+            found.append(f"the heal state of {brick} is unknown")
+        elif split:
+            found.append(f"{split} entries of {brick} are in split-brain")
+    return found
+
+
+def healer_troubles(volume: Volume, bricks: Bricks, state: Cluster) -> list[str]:
+    """Return the hosts of ``bricks`` of a started volume on which nothing heals it."""
     if volume.layout.size == 1:
         return []
-    hosts = {brick.owner: brick.host for brick in volume.bricks}
+    hosts = {brick.owner: brick.host for brick in bricks}
     missing = [host for uuid, host in hosts.items() if (volume.name, uuid) not in state.healers]
     return [f"the self-heal daemon on {host} does not run" for host in missing]
 
@@ -78,29 +92,34 @@ def troubles(volume: Volume, state: Cluster) -> list[str]:
     return found + task_troubles(volume, state) + snapshot_troubles(volume)
 
 
-def gate_troubles(state: Cluster, names: Collection[str], peers: int) -> list[str]:
+def gate_troubles(state: Cluster, names: Collection[str], peers: int, without: Collection[str] = ()) -> list[str]:
     """Return what is not as it must be before a node may go.
 
     :param names: the volumes that count; all started ones when empty.
     :param peers: how many members the pool must have, this host included; 0 for those that it knows.
+    :param without: hosts that are lost or empty, as ``state.hosts`` knows them; what is theirs does not count.
     """
-    found = peer_troubles(state)
-    found += [f"peer {peer.names[0]} is no member ({peer.state})" for peer in state.peers if not peer.member]
-    there = sum(peer.connected and peer.member for peer in state.peers)
-    if there < peers:
-        found.append(f"{there} of {peers} peers are there")
+    lost = set(state.hosts.values())
+    others = [peer for peer in state.peers if peer.uuid not in lost]
+    found = [f"{name} is no member of the pool" for name in without if name not in state.hosts]
+    found += peer_troubles(state, beside=lost)
+    found += [f"peer {peer.names[0]} is no member ({peer.state})" for peer in others if not peer.member]
+    there, wanted = sum(peer.connected and peer.member for peer in others), peers - len(lost)
+    if there < wanted:
+        found.append(f"{there} of {wanted} peers are there")
     for name in names or [name for name, volume in state.volumes.items() if volume.status == "started"]:
-        found += [f"volume {name}: {why}" for why in _volume_gate(name, state)]
+        found += [f"volume {name}: {why}" for why in _volume_gate(name, state, lost)]
     return found
 
 
-def _volume_gate(name: str, state: Cluster) -> list[str]:
+def _volume_gate(name: str, state: Cluster, lost: Collection[str]) -> list[str]:
     volume = state.volumes.get(name)
     if volume is None or volume.status != "started":
         return ["it does not exist" if volume is None else f"it is {volume.status}, not started"]
-    return (
-        brick_troubles(volume.bricks, state)
-        + healer_troubles(volume, state)
-        + heal_troubles(volume, state)
-        + task_troubles(volume, state)
+    kept = tuple(brick for brick in volume.bricks if brick.owner not in lost)
+    data = (
+        survivor_troubles(kept, volume, state)
+        if lost
+        else brick_troubles(volume.bricks, state) + heal_troubles(volume, state)
     )
+    return data + healer_troubles(volume, kept, state) + task_troubles(volume, state)

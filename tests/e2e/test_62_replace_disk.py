@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A disk dies, a blank one takes its place, and a guest writes all the while."""
+
+from __future__ import annotations
+
+import pytest
+from cluster import HOMES, NODES, Lab, changed, longest_pause, running_guests, wait_until, wait_until_whole
+from killing import run_and_kill
+
+pytestmark = pytest.mark.long
+
+ASKED = ["-e", "host=node2", "-e", "disk=gv0"]
+DEVICE = "/dev/disk/by-id/virtio-gv0"
+CONTENT = "cd /bricks/gv0/brick && find . -name '.glusterfs*' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
+MOMENTS = (
+    ("Encrypt, bind and open the data disks", 6),
+    ("Make and mount the filesystems of this node", 4),
+    ("Provide the Gluster volumes", 4),
+)
+
+
+def content(lab: Lab) -> dict[str, str]:
+    """Return what lies on each node's brick while no guest writes."""
+    for guest, home in HOMES.items():
+        lab.out(home, f"virsh suspend {guest}")
+    try:
+        lab.out("node1", "sync -f /srv/gv0")
+        return {node: lab.out(node, CONTENT, limit=600) for node in NODES}
+    finally:
+        for guest, home in HOMES.items():
+            lab.out(home, f"virsh resume {guest}")
+
+
+def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
+    wait_until_whole(lab)
+    with longest_pause(lab, "node3", "g1"):
+        lab.kill("node2")
+        disk = lab.disk("node2", "gv0")
+        size = disk.stat().st_size
+        disk.unlink()
+        with disk.open("wb") as blank:
+            blank.truncate(size)
+        lab.power_on("node2")
+        lab.wait_for_ssh("node2")
+        others = "ls /dev/mapper/luks-gv1 /dev/mapper/luks-bmv0"
+        wait_until("node2 unlocks the other disks", lambda: lab.ok("node2", others), 600)
+
+        unknown = lab.playbook("replace_disk.yml", "-e", "host=node2", "-e", "disk=sdb")
+        assert unknown.rc != 0 and "NAME one of gv0, gv1, bmv0" in " ".join(unknown.output.split())
+        planned = lab.playbook("replace_disk.yml", *ASKED, "--check", "-v")
+        assert planned.rc == 0 and set(changed(planned)) == {"node2"}
+        assert "would put the bricks of gv0 back empty" in " ".join(planned.output.split())
+        assert lab.out("node2", f"wipefs -n {DEVICE}") == "", "check mode wrote to the disk"
+
+        for task, delay in MOMENTS:
+            assert run_and_kill("replace_disk.yml", ASKED, task, delay), f"never came to the task {task!r}"
+        done = lab.playbook("replace_disk.yml", *ASKED)
+        assert done.rc == 0
+        print(f"  the run that completed it took {done.seconds:.0f} s")
+
+    wait_until("all guests run at home", lambda: running_guests(lab) == HOMES, 600)
+    wait_until_whole(lab)
+    found = content(lab)
+    assert "./.shard/" in found["node1"] or "./images/" in found["node1"]
+    assert found["node1"] == found["node2"] == found["node3"]
+    again = lab.playbook("replace_disk.yml", *ASKED)
+    assert again.rc == 0 and changed(again) == {}
+    layers = lab.playbook("site.yml", "--tags", "encryption,storage")
+    assert layers.rc == 0 and changed(layers) == {}
