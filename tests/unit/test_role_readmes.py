@@ -82,6 +82,16 @@ def test_says_what_a_playbook_sets_and_the_inventory_cannot(tool: ModuleType, ro
     assert "| `demo_mode` | str | `a` | How. One of `a`, `b`. |" in text
 
 
+def test_names_the_playbook_of_the_layer_first(tool: ModuleType, roles: Path) -> None:
+    playbooks = roles.parent / "playbooks"
+    (playbooks / "vars").mkdir(parents=True)
+    (playbooks / "vars" / "things.yml").write_text("demo_place: here\n")
+    for name in ("aaa", "demo", "things"):
+        (playbooks / f"{name}.yml").write_text(PLAYBOOK)
+    assert tool.main([str(roles)]) == 0
+    assert "Where. Set by `playbooks/demo.yml`, whatever" in (roles / "demo" / "README.md").read_text()
+
+
 def test_writes_every_option(tool: ModuleType, roles: Path) -> None:
     assert tool.main([str(roles)]) == 0
     text = (roles / "demo" / "README.md").read_text()

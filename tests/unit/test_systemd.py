@@ -82,25 +82,32 @@ def test_masking_comes_last_and_stopping_before_it() -> None:
     ]
 
 
+def started_at(microseconds: int) -> str:
+    """Return the record as of a unit that began so long after this computer's boot."""
+    text = (RECORDED / "trixie.txt").read_text()
+    return re.sub("InactiveExitTimestampMonotonic=[1-9]\\d*", f"InactiveExitTimestampMonotonic={microseconds}", text)
+
+
+def newer_file_steps(text: str, *files: Path) -> list[str]:
+    """Return what a started unit with these configuration files needs."""
+    wanted = {"state": "started", "restart_after": [str(path) for path in files]}
+    resource = Units(units(wanted, {}, {}), replay(text), 10)
+    return [step.sentence for step in resource.plan(resource.read()).steps]
+
+
 def test_a_unit_older_than_its_configuration_is_restarted(tmp_path: Path) -> None:
     fresh = tmp_path / "new.conf"
     fresh.write_text("x")
-    wanted = {"state": "started", "restart_after": [str(fresh), str(tmp_path / "missing.conf")]}
-    assert sentences("trixie", wanted, {}, {}) == ["restart ssh.service"]
+    assert newer_file_steps(started_at(1), fresh, tmp_path / "missing.conf") == ["restart ssh.service"]
 
 
 def test_a_file_written_in_the_second_before_the_start_is_not_newer(tmp_path: Path) -> None:
     written = tmp_path / "new.conf"
     written.write_text("x")
     # Started some hundredths of a second after the file was written, so in the same second most of the time.
-    started = f"InactiveExitTimestampMonotonic={int(time.monotonic() * 1e6) + 20000}"
-    text = re.sub("InactiveExitTimestampMonotonic=[1-9]\\d*", started, (RECORDED / "trixie.txt").read_text())
-    resource = Units(units({"state": "started", "restart_after": [str(written)]}, {}, {}), replay(text), 10)
-    assert resource.plan(resource.read()).steps == []
+    assert newer_file_steps(started_at(int(time.monotonic() * 1e6) + 20000), written) == []
 
 
 def test_a_unit_younger_than_its_configuration_is_left_alone() -> None:
     oldest = min(("/etc/hostname", "/etc/passwd", "/bin"), key=lambda path: os.stat(path).st_ctime)
-    text = re.sub(r"Monotonic=[1-9]\d*", f"Monotonic={10**15}", (RECORDED / "trixie.txt").read_text())
-    resource = Units(units({"state": "started", "restart_after": [oldest]}, {}, {}), replay(text), 10)
-    assert resource.plan(resource.read()).steps == []
+    assert newer_file_steps(started_at(10**15), Path(oldest)) == []
