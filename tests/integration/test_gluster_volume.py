@@ -520,6 +520,15 @@ def test_a_reinstalled_host_is_itself_again(glusterds: Glusterds) -> None:
     wait_until(
         lambda: "two" in direct("gluster_volume_info", {**there, "heal": False})["volumes"], "the volumes are there"
     )
+    # The module starts a service of systemd's once more; without that, the brick is taken for a new one.
+    glusterds.stop(3)
+    glusterds.start(3)
+    wait_until(lambda: glusterds.xml("pool", "list").count("<connected>1") == 3, "the host is back")
+    lost = {"name": "two", "bricks": glusterds.bricks("two"), "reset": glusterds.bricks("two")[2:]}
+    done = both(lambda *, check=False: direct("gluster_volume", {"volumes": [lost], **there}, check=check))
+    assert done["actions"][0].startswith("reset brick 127.1.1.3:") and gate(glusterds, volumes=["two"])["healthy"]
+    read_back(glusterds, "two", 5)
+    assert sorted(path.name for path in Path(glusterds.brick(3, "two")).glob("f*")) == [f"file{n}" for n in range(5)]
 
 
 def test_a_volume_is_stopped_and_deleted_when_allowed_and_its_bricks_are_not_taken_again(glusterds: Glusterds) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.departure import Holdings, Leavers
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.identity import Restored
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.membership import Peers
-from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
 RECORDED = Path(__file__).parent / "recorded" / "gluster" / "10.3"
@@ -106,7 +107,8 @@ class Systemd:
 
 def restored(run: Any, work: Path, **more: Any) -> Restored:
     wanted: dict[str, Any] = {"wanted": OLD, "peers": PEERS, "op_version": 0, "service": "glusterd.service", **more}
-    return Restored(**wanted, workdir=str(work), run=run)
+    cli = Cli(run, str(work), "", wanted.pop("timeout", 0))
+    return Restored(**{"volumes": (), **wanted}, cli=cli, run=run)
 
 
 def reinstalled(work: Path) -> None:
@@ -136,6 +138,46 @@ def test_a_reinstalled_node_becomes_itself_again(tmp_path: Path) -> None:
     assert peer == f"uuid={PEERS['node1']}\nstate=3\nhostname1=node1\n"
     assert done["uuid"] == checked["uuid"] == OLD and done["peers"] == checked["peers"]
     assert not _engine.converge(restored(run, tmp_path), check=False, done=[])["changed"]
+
+
+class Fetching(Systemd):
+    """A glusterd that is slow to answer, and slow to fetch the volumes of its pool."""
+
+    def __init__(self, active: bool) -> None:
+        super().__init__(active)
+        self._answers = [None, "info_none", "info"]
+
+    def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+        if argv[0] == "systemctl":
+            return super().__call__(argv, **options)
+        self.asked.append("volumes")
+        answer = self._answers.pop(0)
+        return Completed(0, (RECORDED / f"{answer}.xml").read_text() if answer else "Connection failed", "")
+
+
+def test_glusterd_is_started_once_more_when_it_has_the_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    reinstalled(tmp_path)
+    run = Fetching(active=True)
+    wanted = restored(run, tmp_path, volumes=["gv0"], timeout=60)
+    checked = _engine.converge(wanted, check=True, done=[])
+    done = _engine.converge(wanted, check=False, done=[])
+    assert checked["actions"] == done["actions"]
+    assert done["actions"][1] == "start glusterd.service, let it fetch gv0, and start it once more"
+    assert [word for word in run.asked if word != "is-active"] == ["stop", "start", *["volumes"] * 3, "restart"]
+    assert not _engine.converge(wanted, check=False, done=[])["changed"]
+
+
+def test_killed_before_it_was_started_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    reinstalled(tmp_path)
+    wanted = restored(Fetching(active=True), tmp_path, volumes=["gv9"])
+    with pytest.raises(ClusterError, match="the peers node1 did not tell of the volumes gv9 within 0 s"):
+        _engine.converge(wanted, check=False, done=[])
+    again = Fetching(active=True)
+    done = _engine.converge(restored(again, tmp_path, volumes=["gv0"], timeout=60), check=False, done=[])
+    assert done["actions"] == ["start glusterd.service, let it fetch gv0, and start it once more"]
+    assert "restart" in again.asked and "stop" not in again.asked
 
 
 def test_a_node_without_glusterd_gets_its_identity_before_the_first_start(tmp_path: Path) -> None:

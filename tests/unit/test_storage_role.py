@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from ansible_collections.personal.cluster.plugins.filter.disks import disk_names
 from ansible_collections.personal.cluster.plugins.filter.systemd import systemd_path
 
 ROLE = Path(__file__).parents[2] / "roles" / "storage"
@@ -61,6 +62,11 @@ def bricks(
         volume["name"]: [f"{brick['host']}:{brick['path']}" for brick in volume[key] or []]
         for volume in yaml.safe_load(text)
     }
+
+
+def test_a_disk_without_a_name_is_called_after_its_volume() -> None:
+    disks = [{"volume": "gv0"}, {"volume": "gv1", "name": "gv1b"}, {"volume": "bmv0", "name": ""}]
+    assert disk_names(disks) == ["gv0", "gv1b", "bmv0"] and disk_names([]) == []
 
 
 def test_only_the_named_disk_of_this_node_is_reset() -> None:

@@ -63,7 +63,11 @@ def work(cli: Cli, calls: Sequence[Call]) -> None:
             cli(*call)
 
 
-def _wait(is_over: Callable[[], bool], timeout: float, failure: str) -> None:
+def wait(is_over: Callable[[], bool], timeout: float, failure: str) -> None:
+    """Wait until ``is_over`` is true.
+
+    :raises ClusterError: it was not within ``timeout`` seconds; the message begins with ``failure``.
+    """
     deadline = time.monotonic() + timeout
     while not is_over():
         if time.monotonic() > deadline:
@@ -73,7 +77,7 @@ def _wait(is_over: Callable[[], bool], timeout: float, failure: str) -> None:
 
 def _wait_online(cli: Cli, call: Online) -> None:
     failure = f"brick {call.brick} of volume {call.volume} did not start (see its log in /var/log/glusterfs/bricks)"
-    _wait(lambda: call.brick.key in parse_online(cli("volume", "status", call.volume)), call.timeout, failure)
+    wait(lambda: call.brick.key in parse_online(cli("volume", "status", call.volume)), call.timeout, failure)
 
 
 def _wait_moved(cli: Cli, call: Moved) -> None:
@@ -89,7 +93,7 @@ def _wait_moved(cli: Cli, call: Moved) -> None:
             return False
         return not _runs(answers[-1])
 
-    _wait(is_over, call.timeout, f"{said}: not over")
+    wait(is_over, call.timeout, f"{said}: not over")
     problems = task_problems(answers[-1], call.hosts)
     if problems:
         raise ClusterError(f"{said}: {'; '.join(problems)}; {call.remedy}")

@@ -4,23 +4,32 @@
 A node that was reinstalled gets another UUID, and the others reject it. With its old one and a single peer it is taken
 back, and fetches everything else from there. With the UUID alone it is rejected as well, and a probe from any side then
 ends in a state that lasts.
+
+Of the volumes that a running glusterd fetches it does not know where its own bricks really lie, and so takes them for new
+ones: reset-brick is refused until it was started once more.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import wait
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_volumes
 from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 INFO = "glusterd.info"
 MEMBER = "state=3"
+# Beside glusterd.info from before the identity is written until glusterd has read the volumes anew.
+RETURNING = "personal-cluster-returning"
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class Identity:
     peers: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[str, ...] = ()
     active: Optional[bool] = None
+    returning: bool = False
 
 
 def parse_pairs(text: str) -> dict[str, str]:
@@ -66,17 +76,27 @@ class Restored:
 
     :param wanted: UUID.
     :param peers: UUIDs of peers by their names.
+    :param volumes: names of the pool's volumes, for which glusterd waits and is started once more.
     :param service: the unit that is stopped meanwhile; empty when somebody else looks after it.
     """
 
     def __init__(
-        self, wanted: str, peers: Mapping[str, str], op_version: int, workdir: str, service: str, run: Run
+        self,
+        wanted: str,
+        peers: Mapping[str, str],
+        op_version: int,
+        volumes: Sequence[str],
+        service: str,
+        cli: Cli,
+        run: Run,
     ) -> None:
         self._wanted = wanted
         self._peers = {name: known for name, known in peers.items() if known != wanted}
         self._op_version = op_version
-        self._workdir = workdir
+        self._volumes = volumes
+        self._workdir = cli.workdir
         self._service = service
+        self._cli = cli
         self._run = run
 
     def read(self) -> Identity:
@@ -90,6 +110,7 @@ class Restored:
             peers={one.get("hostname1", ""): one.get("uuid", "") for one in known},
             volumes=_names(os.path.join(self._workdir, "vols")),
             active=self._is_active() if self._service else None,
+            returning=os.path.exists(os.path.join(self._workdir, RETURNING)),
         )
 
     def _is_active(self) -> bool:
@@ -108,7 +129,11 @@ class Restored:
             sentence = f"give glusterd the identity {self._wanted}{was} and the peers {', '.join(self._peers)}"
             plan.steps.append(Step(sentence, self._write))
             plan.predicted = replace(state, uuid=self._wanted, peers=self._peers)
-        if self._service and (plan.steps or not state.active):
+        if self._service and self._volumes and (plan.steps or state.returning):
+            sentence = f"start {self._service}, let it fetch {', '.join(self._volumes)}, and start it once more"
+            plan.steps.append(Step(sentence, self._return))
+            plan.predicted = replace(plan.predicted, active=True, volumes=tuple(sorted(self._volumes)), returning=False)
+        elif self._service and (plan.steps or not state.active):
             plan.steps.append(Step(f"start {self._service}", self._start))
             plan.predicted = replace(plan.predicted, active=True)
         return plan
@@ -130,6 +155,8 @@ class Restored:
         if self._service:
             self._run(["systemctl", "stop", self._service])
         os.makedirs(os.path.join(self._workdir, "peers"), mode=0o755, exist_ok=True)
+        if self._service and self._volumes:
+            self._put(RETURNING, "")
         version = str(self._op_version) if self._op_version else self.read().op_version
         rest = f"operating-version={version}\n" if version else ""
         # First: a node that knows the peers under another UUID would be refused by the run that completes this one.
@@ -143,6 +170,20 @@ class Restored:
 
     def _start(self) -> None:
         self._run(["systemctl", "start", self._service])
+
+    def _return(self) -> None:
+        self._start()
+        failure = f"the peers {', '.join(self._peers)} did not tell of the volumes {', '.join(self._volumes)}"
+        wait(self._has_volumes, self._cli.timeout, failure)
+        self._run(["systemctl", "restart", self._service])
+        os.unlink(os.path.join(self._workdir, RETURNING))
+
+    def _has_volumes(self) -> bool:
+        try:
+            return set(self._volumes) <= parse_volumes(self._cli("volume", "info")).keys()
+        except ClusterError:
+            # It has just been started, and does not answer yet.
+            return False
 
     def view(self, state: Identity) -> dict[str, Any]:
         """Return the UUID and the peers."""
