@@ -51,7 +51,7 @@ def default(option: Mapping[str, Any]) -> str:
 
 
 def set_by_playbooks(playbooks: Path, role: str) -> dict[str, str]:
-    """Return the names of the variables that playbooks set for a role, with the name of one, its layer's if that does."""
+    """Return the variables that playbooks set for a role, each with one that sets it: its layer's if that does."""
     return {
         variable: path.name
         for path in sorted(playbooks.glob("*.yml"), key=lambda path: (path.stem == role, path.name))

@@ -33,8 +33,8 @@ options:
     default: 0
   volumes:
     description:
-      - Names of the volumes of the pool, as M(personal.cluster.gluster_volume_info) on another node tells them. Glusterd is
-        waited for until it has fetched them, and then started once more.
+      - Names of the volumes of the pool, as M(personal.cluster.gluster_volume_info) on another node tells them.
+        Glusterd is waited for until it has fetched them, and then started once more.
     type: list
     elements: str
     default: []

@@ -162,6 +162,20 @@ def guest_counter(lab: Lab, node: str, guest: str) -> int:
     return int(found.group(1)) if found else 0
 
 
+def brick_contents(lab: Lab) -> dict[str, str]:
+    """Return the names and checksums of what lies on each node's brick of gv0 while no guest writes."""
+    files = "find . -name '.glusterfs*' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
+    homes = running_guests(lab)
+    for guest, home in homes.items():
+        lab.out(home, f"virsh suspend {guest}")
+    try:
+        lab.out("node1", "sync -f /srv/gv0")
+        return {node: lab.out(node, f"cd /bricks/gv0/brick && {files}", limit=600) for node in NODES}
+    finally:
+        for guest, home in homes.items():
+            lab.out(home, f"virsh resume {guest}")
+
+
 @contextlib.contextmanager
 def longest_pause(lab: Lab, node: str, guest: str) -> Iterator[None]:
     """Print for how long a guest's counter stood still at most, and fail when it ever went back."""

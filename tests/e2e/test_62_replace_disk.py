@@ -4,31 +4,18 @@
 from __future__ import annotations
 
 import pytest
-from cluster import HOMES, NODES, Lab, changed, longest_pause, running_guests, wait_until, wait_until_whole
+from cluster import HOMES, Lab, brick_contents, changed, longest_pause, running_guests, wait_until, wait_until_whole
 from killing import run_and_kill
 
 pytestmark = pytest.mark.long
 
 ASKED = ["-e", "host=node2", "-e", "disk=gv0"]
 DEVICE = "/dev/disk/by-id/virtio-gv0"
-CONTENT = "cd /bricks/gv0/brick && find . -name '.glusterfs*' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
 MOMENTS = (
     ("Encrypt, bind and open the data disks", 6),
     ("Make and mount the filesystems of this node", 4),
     ("Provide the Gluster volumes", 4),
 )
-
-
-def content(lab: Lab) -> dict[str, str]:
-    """Return what lies on each node's brick while no guest writes."""
-    for guest, home in HOMES.items():
-        lab.out(home, f"virsh suspend {guest}")
-    try:
-        lab.out("node1", "sync -f /srv/gv0")
-        return {node: lab.out(node, CONTENT, limit=600) for node in NODES}
-    finally:
-        for guest, home in HOMES.items():
-            lab.out(home, f"virsh resume {guest}")
 
 
 def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
@@ -60,7 +47,7 @@ def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
 
     wait_until("all guests run at home", lambda: running_guests(lab) == HOMES, 600)
     wait_until_whole(lab)
-    found = content(lab)
+    found = brick_contents(lab)
     assert "./.shard/" in found["node1"] or "./images/" in found["node1"]
     assert found["node1"] == found["node2"] == found["node3"]
     again = lab.playbook("replace_disk.yml", *ASKED)

@@ -5,8 +5,8 @@ A node that was reinstalled gets another UUID, and the others reject it. With it
 back, and fetches everything else from there. With the UUID alone it is rejected as well, and a probe from any side then
 ends in a state that lasts.
 
-Of the volumes that a running glusterd fetches it does not know where its own bricks really lie, and so takes them for new
-ones: reset-brick is refused until it was started once more.
+A glusterd that has just fetched its volumes does not know where its own bricks really lie, and takes them for new ones:
+reset-brick is refused until it was started once more.
 """
 
 from __future__ import annotations
