@@ -13,7 +13,7 @@ description:
   - Makes what is missing in one execution - the authority, and a key and a certificate for each node.
   - Runs on the controller - delegate it to localhost.
   - Keys are P-256, made once and never replaced. A certificate is issued again, with the same key, when the names or
-    addresses of its node have changed.
+    addresses of its node have changed, and when it ends within O(renew_days).
   - Keys are never returned.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: personal.cluster.engine
@@ -58,6 +58,12 @@ options:
     description: For how many years a new certificate is valid.
     type: int
     default: 5
+  renew_days:
+    description:
+      - Certificates of nodes that end within so many days are issued again. V(0) renews none before its end.
+      - The authority is never renewed.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -116,6 +122,7 @@ def main() -> None:
             },
             "ca_years": {"type": "int", "default": 20},
             "node_years": {"type": "int", "default": 5},
+            "renew_days": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -124,7 +131,8 @@ def main() -> None:
         Wanted(node["name"], tuple(sorted({node["name"], *node["names"]})), tuple(sorted(set(node["addresses"]))))
         for node in params["nodes"]
     ]
-    authority = Authority(params["directory"], params["cluster"], wanted, params["ca_years"], params["node_years"])
+    lasting = params["ca_years"], params["node_years"], params["renew_days"]
+    authority = Authority(params["directory"], params["cluster"], wanted, *lasting)
     _engine.run(module, authority)
 
 

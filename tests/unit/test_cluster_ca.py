@@ -23,11 +23,11 @@ MAKE_ALL = [
 ]
 
 
-def authority(directory: Path, nodes: list[Wanted] | None = None, years_ahead: int = 0) -> Authority:
+def authority(directory: Path, nodes: list[Wanted] | None = None, years_ahead: int = 0, renew: int = 0) -> Authority:
     def now() -> datetime.datetime:
         return datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365 * years_ahead)
 
-    return Authority(str(directory), "lab", NODES if nodes is None else nodes, 20, 5, now)
+    return Authority(str(directory), "lab", NODES if nodes is None else nodes, 20, 5, renew, now)
 
 
 def converge(resource: Authority, check: bool = False) -> dict[str, Any]:
@@ -159,3 +159,27 @@ def test_certificates_that_end_soon_are_warned_about(made: Path) -> None:
         "the certificate of node1",
         "the certificate of node2",
     ]
+
+
+def test_a_certificate_that_ends_soon_is_issued_again_with_its_key(made: Path) -> None:
+    before = content(made)
+    assert not converge(authority(made, years_ahead=4, renew=90))["changed"]
+    late = authority(made, years_ahead=4, renew=400)
+    planned = converge(late, check=True)
+    assert content(made) == before
+    done = converge(late)
+    ends = planned["diff"]["before"]["certificates"]["node1"]["not_after"][:10]
+    assert (
+        planned["actions"]
+        == done["actions"]
+        == [f"issue the certificate of {name} again: it ends on {ends}" for name in ("node1", "node2")]
+    )
+    assert done["certificates"]["node1"]["not_after"][:4] == str(int(ends[:4]) + 4)
+    kept = {path: data for path, data in content(made).items() if not path.endswith(("node1.pem", "node2.pem"))}
+    assert kept == {path: data for path, data in before.items() if path in kept} and len(kept) == len(before) - 2
+    assert not converge(late)["changed"]
+
+
+def test_days_in_which_every_certificate_ends_are_refused(made: Path) -> None:
+    with pytest.raises(Refused, match="a new one lasts 1825; take fewer days"):
+        converge(authority(made, renew=1825))

@@ -79,7 +79,10 @@ def _write(path: Path, data: bytes, mode: int) -> None:
 
 
 class Authority:
-    """The directory with the authority's and the nodes' keys and certificates."""
+    """The directory with the authority's and the nodes' keys and certificates.
+
+    :param renew_days: certificates of nodes that end within so many days are issued again.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class Authority:
         nodes: Sequence[Wanted],
         ca_years: int,
         node_years: int,
+        renew_days: int = 0,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
         self._directory = Path(directory)
@@ -95,6 +99,7 @@ class Authority:
         self._wanted = {node.name: node for node in nodes}
         self._ca_years = ca_years
         self._node_years = node_years
+        self._renew = datetime.timedelta(days=renew_days)
         self._now = now
 
     # What is there
@@ -158,6 +163,9 @@ class Authority:
             elif (pair.names, pair.addresses) != (wanted.names, wanted.addresses):
                 sentence = f"issue the certificate of {name} again for {', '.join(wanted.names + wanted.addresses)}"
                 steps.append(Step(sentence, partial(self._make_node, wanted)))
+            elif self._ends_within(pair, self._renew):
+                sentence = f"issue the certificate of {name} again: it ends on {pair.not_after[:10]}"
+                steps.append(Step(sentence, partial(self._make_node, wanted)))
             else:
                 continue
             nodes[name] = Pair(True, 0o600, NEW, NEW, wanted.names, wanted.addresses)
@@ -174,7 +182,15 @@ class Authority:
         for name, pair in state.nodes.items():
             yield self._directory / "nodes" / f"{name}.key", pair
 
+    def _ends_within(self, pair: Pair, span: datetime.timedelta) -> bool:
+        return bool(pair.not_after) and datetime.datetime.fromisoformat(pair.not_after) < self._now() + span
+
     def _refusals(self, state: State) -> Iterator[str]:
+        if self._renew >= datetime.timedelta(days=365 * self._node_years):
+            yield (
+                f"a certificate that ends within {self._renew.days} days was to be renewed, "
+                f"and a new one lasts {365 * self._node_years}; take fewer days"
+            )
         if state.authority.serial and not state.authority.key:
             yield (
                 f"{self._directory}/ca.pem is there, its key ca.key is not; restore it from your backup, "
@@ -192,7 +208,7 @@ class Authority:
 
     def _warnings(self, state: State) -> Iterator[str]:
         for path, pair in self._pairs(state):
-            if pair.not_after and datetime.datetime.fromisoformat(pair.not_after) < self._now() + WARN_BEFORE:
+            if self._ends_within(pair, WARN_BEFORE):
                 yield f"the certificate of {path.stem} ends on {pair.not_after[:10]}; renew it before that day"
 
     # The changes
