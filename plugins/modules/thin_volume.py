@@ -71,6 +71,12 @@ options:
             extension for example. Left alone when empty.
         type: str
         default: ""
+      replaced:
+        description:
+          - Whether the disk was replaced by another one. Check mode then tells what a device needs that is not open yet,
+            though one of its name was used before.
+        type: bool
+        default: false
 """
 
 EXAMPLES = r"""
@@ -113,6 +119,7 @@ VOLUME_OPTIONS: dict[str, Any] = {
     "pool_percent": {"type": "int", "default": 90},
     "volume_percent": {"type": "int", "default": 85},
     "profile": {"type": "str", "default": ""},
+    "replaced": {"type": "bool", "default": False},
 }
 
 

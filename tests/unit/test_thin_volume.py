@@ -35,6 +35,7 @@ def item(top: Path, **more: Any) -> dict[str, Any]:
         "pool_percent": 90,
         "volume_percent": 85,
         "profile": "",
+        "replaced": False,
         **more,
     }
 
@@ -201,6 +202,15 @@ def test_a_device_that_was_used_and_is_gone_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(ClusterError, match="missing, though it was used before") as caught:
             _engine.converge(resource, check=check, done=[])
         assert not isinstance(caught.value, NotYet)
+
+
+def test_a_disk_that_was_replaced_is_planned_before_it_is_open(tmp_path: Path) -> None:
+    (tmp_path / "fstab").write_text(f"/dev/vg_t1/data {tmp_path}/brick xfs noatime,nofail 0 0\n")
+    resource = volumes(tmp_path, replay(TRIXIE, "blank"), device="/dev/mapper/luks-none", replaced=True)
+    planned = _engine.converge(resource, check=True, done=[])
+    assert planned["actions"][0] == "create volume group vg_t1 on /dev/mapper/luks-none"
+    with pytest.raises(NotYet, match="luks-none missing; run the role encryption first"):
+        _engine.converge(resource, check=False, done=[])
 
 
 def test_sizes_leave_headroom() -> None:

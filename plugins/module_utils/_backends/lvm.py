@@ -55,6 +55,7 @@ class Wanted:
     volume_percent: int
     profile: str
     options: str
+    replaced: bool
 
     @property
     def path(self) -> str:
@@ -198,6 +199,7 @@ def _wanted(item: Mapping[str, Any]) -> Wanted:
         volume_percent=item["volume_percent"],
         profile=item["profile"],
         options=",".join(item["mount_options"]),
+        replaced=item["replaced"],
     )
 
 
@@ -224,7 +226,7 @@ class ThinVolumes:
     def _require_devices(self) -> None:
         lost = [one for one in self._wanted if not self._seen[one.name].device]
         for one in lost:
-            if self._seen[one.name].fstab and not self._seen[one.name].mounted:
+            if self._seen[one.name].fstab and not self._seen[one.name].mounted and not one.replaced:
                 raise ClusterError(
                     f"{one.device} of volume {one.name} is missing, though it was used before: is the disk there, "
                     "is it unlocked (systemctl status 'systemd-cryptsetup@*')?"

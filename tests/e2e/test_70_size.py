@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""More disks and volumes make no run longer. Comes last: the lab is another one afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import playbook
+import pytest
+from cluster import NODES, Lab, changed, wait_until_whole
+
+pytestmark = pytest.mark.long
+
+LAYERS = ["--tags", "encryption,storage"]
+VOLUMES = [f"gv{number}" for number in range(2, 8)]
+SECOND_BRICKS = VOLUMES[:3]
+
+
+def grown() -> dict[str, object]:
+    """Return what the inventory of a cluster of twelve disks a node and eight volumes says."""
+    names = [(volume, volume) for volume in VOLUMES] + [(volume, f"{volume}b") for volume in SECOND_BRICKS]
+    disks = [{"device": f"/dev/disk/by-id/virtio-{name}", "volume": name} for name in ("gv0", "gv1", "bmv0")]
+    disks += [
+        {"device": f"/dev/loop{number}", "volume": volume, "name": name} for number, (volume, name) in enumerate(names)
+    ]
+    more = [{"name": name, "options": {"cluster.quorum-type": "auto"}} for name in VOLUMES]
+    return {"cluster_disks": disks, "storage_volumes": [{"name": "gv0", "group": "virt"}, {"name": "gv1"}, *more]}
+
+
+def no_change(lab: Lab, *options: str) -> playbook.Outcome:
+    done = lab.playbook("site.yml", *LAYERS, *options)
+    assert done.rc == 0 and changed(done) == {}
+    return done
+
+
+def test_a_run_without_a_change_costs_the_same_with_more_disks_and_volumes(lab: Lab, tmp_path: Path) -> None:
+    wait_until_whole(lab)
+    few = no_change(lab)
+    for node in NODES:
+        lab.out(node, "for n in $(seq 0 8); do truncate -s 640M /var/tmp/$n && losetup /dev/loop$n /var/tmp/$n; done")
+    inventory = tmp_path / "grown.json"
+    inventory.write_text(json.dumps(grown()))
+    made = lab.playbook("site.yml", *LAYERS, "-e", f"@{inventory}", limit=2400)
+    assert made.rc == 0
+    many = no_change(lab, "-e", f"@{inventory}")
+    for what, outcome in (("3 disks, 2 volumes", few), ("12 disks, 8 volumes", many)):
+        print(f"  {what}: {outcome.executions()} modules, {outcome.seconds:.0f} s", flush=True)
+    assert many.executions() == few.executions()
