@@ -116,7 +116,7 @@ def test_no_lab_yet(top: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_an_unknown_machine(top: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no machine is called 'node4'; there are tang1, node1" in said(monkeypatch, capsys, "kill", "node4")
+    assert "no machine is called 'node7'; there are tang1, node1" in said(monkeypatch, capsys, "kill", "node7")
 
 
 def test_a_directory_too_deep_for_a_socket(
@@ -155,3 +155,11 @@ def test_disks_are_made_whole_or_not_at_all(top: Path, monkeypatch: pytest.Monke
     machines.make_disks(paths(), node, paths().image("trixie"))
     sizes = {item.name: item.stat().st_size >> 20 for item in (paths().disks / "node1").glob("*.raw")}
     assert sizes == {f"{disk.serial}.raw": disk.size_mib for disk in node.disks}
+
+
+def test_a_number_of_nodes_that_the_lab_does_not_have(
+    top: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAB_NODES", "5")
+    assert said(monkeypatch, capsys, "up") == "lab: LAB_NODES is '5'; use 6, or leave it out for 3\n"
+    assert not top.exists()

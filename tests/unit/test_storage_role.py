@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ def bricks(
         "gluster_volumes.yml.j2",
         storage_nodes=list(disks),
         storage_node_disks=disks,
+        storage_rebalance="fix-layout",
         __storage_tls_options={},
         __storage_brick_disks=[disk for disk in disks["node1"] if disk["volume"] != "bmv0"],
         __storage_reset=reset,
@@ -150,6 +152,7 @@ class Gluster:
         self.asked: list[tuple[str, ...]] = []
         self.running: set[str] = set()
         self.mounted = True
+        self.blank: set[str] = set()
         self.unhealed: list[ET.Element] = []
         self._quorum_after = quorum_after
         info = ET.parse(RECORDED / "11.1" / "info.xml").getroot()
@@ -160,6 +163,7 @@ class Gluster:
         monkeypatch.setattr(brick_join, "GLUSTERD_INFO", str(tmp_path / "glusterd.info"))
         monkeypatch.setattr(brick_join, "ask", self.ask)
         monkeypatch.setattr(brick_join, "running_bricks", lambda: self.running)
+        monkeypatch.setattr(brick_join, "is_blank", lambda path: path in self.blank)
         monkeypatch.setattr("os.path.ismount", lambda _path: self.mounted)
         monkeypatch.setattr("time.sleep", lambda _seconds: None)
         monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
@@ -190,6 +194,23 @@ def test_a_brick_that_runs_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_pa
     cluster = Gluster(monkeypatch, tmp_path)
     cluster.running.add("/bricks/gv0/brick")
     assert brick_join.main("/bricks/gv0", 600) == 0 and START not in cluster.asked
+
+
+def test_a_blank_brick_waits_to_be_reset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = Gluster(monkeypatch, tmp_path)
+    cluster.blank = {"/bricks/gv0/brick"}
+    assert brick_join.main("/bricks/gv0", 600) == 0
+    assert set(cluster.asked) == {("volume", "info")}
+    assert "/bricks/gv0/brick of volume gv0 waits to be reset" in capsys.readouterr().out
+
+
+def test_a_brick_without_the_id_of_a_volume_is_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brick_join, "VOLUME_ID", "user.volume-id")
+    assert brick_join.is_blank(str(tmp_path)) and brick_join.is_blank(str(tmp_path / "missing"))
+    os.setxattr(tmp_path, "user.volume-id", b"1")
+    assert not brick_join.is_blank(str(tmp_path))
 
 
 def test_nothing_is_started_without_a_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,18 +5,22 @@
 A disk that unlocks after glusterd has started leaves its bricks offline. ``volume start force`` starts
 them, but it must run only while the filesystem is really there: else the brick would be an empty directory.
 
+A brick without the id of a volume is the blank one of a disk that was replaced. It waits to be reset, and each attempt to
+start it would only keep others from asking gluster.
+
 A file that was created a moment before a power cut can be missing on the brick that lost power, and nothing says so to
 the self-heal daemon: it waits for ever to heal what is not there. A look at its name makes the file appear, empty, and
 the daemon fills it when it is told to look again.
 
 usage: brick-join MOUNTPOINT [SECONDS]
 
-Ends with 0 when every brick below MOUNTPOINT runs, when there is none, or when nothing is mounted there;
+Ends with 0 when every brick below MOUNTPOINT runs or is blank, when there is none, or when nothing is mounted there;
 with 1 after SECONDS (600), so that systemd tries again. What heals longer than 15 minutes is left to the daemon.
 """
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import subprocess
@@ -26,6 +30,7 @@ import xml.etree.ElementTree as ET
 
 # The CLI starts a Python at every call to learn whether geo-replication is there, unless told another interpreter.
 ENVIRONMENT = {**os.environ, "PYTHON": "/bin/true", "LC_ALL": "C"}
+VOLUME_ID = "trusted.glusterfs.volume-id"
 GLUSTERD_INFO = "/var/lib/glusterd/glusterd.info"
 CLI = ("gluster", "--mode=script")
 CLI_LIMIT = 180
@@ -119,18 +124,32 @@ def wanted_bricks(mountpoint: str) -> dict[str, list[str]]:
     return bricks_below(ask("volume", "info"), uuid, mountpoint)
 
 
+def is_blank(path: str) -> bool:
+    """Say whether a brick was never part of a volume, so that gluster would not start it."""
+    try:
+        os.getxattr(path, VOLUME_ID)
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENODATA)
+    return False
+
+
 def join(mountpoint: str) -> bool:
-    """Start the bricks that are missing; return whether all of them run now."""
+    """Start the bricks that are missing; return whether all that can run do now."""
     complete = True
     for volume, paths in wanted_bricks(mountpoint).items():
         missing = set(paths) - running_bricks()
         if not missing:
             continue
-        complete = False
         if not os.path.ismount(mountpoint):
             return True
+        blank = {path for path in missing if is_blank(path)}
+        if blank:
+            say(f"{', '.join(sorted(blank))} of volume {volume} waits to be reset: there is nothing in it")
+        if blank == missing:
+            continue
         say(f"starting {', '.join(sorted(missing))} of volume {volume}")
         ask("volume", "start", volume, "force")
+        complete = False
     return complete
 
 
@@ -214,8 +233,9 @@ def main(mountpoint: str, limit: float) -> int:
         try:
             if join(mountpoint):
                 say(f"the bricks below {mountpoint} run")
-                for volume in wanted_bricks(mountpoint):
-                    see_healed(volume)
+                for volume, paths in wanted_bricks(mountpoint).items():
+                    if running_bricks().intersection(paths):
+                        see_healed(volume)
                 return 0
         except (GlusterError, OSError) as error:
             say(str(error))

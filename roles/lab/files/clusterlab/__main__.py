@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from . import image, machines
-from .settings import MACHINES, RELEASES, LabError, Machine, Paths, machine, paths
+from .settings import ALL, MACHINES, RELEASES, LabError, Machine, Paths, check_node_count, machine, paths
 
 FREE_MIB = 14 * 1024
 TOOLS = {
@@ -127,26 +127,26 @@ def _switch_on(where: Paths, items: list[Machine]) -> None:
     machines.wait_for_ssh(where, items)
 
 
-def _named(names: list[str]) -> list[Machine]:
-    return [machine(name) for name in names] if names else list(MACHINES)
+def _named(names: list[str], default: tuple[Machine, ...]) -> list[Machine]:
+    return [machine(name) for name in names] if names else list(default)
 
 
 def start(arguments: argparse.Namespace, where: Paths) -> None:
     """Switch machines on and wait for ssh."""
     _check_tools()
-    _switch_on(where, _named(arguments.machines))
+    _switch_on(where, _named(arguments.machines, MACHINES))
 
 
 def stop(arguments: argparse.Namespace, where: Paths) -> None:
     """Shut machines down cleanly."""
-    machines.stop(where, _named(arguments.machines))
+    machines.stop(where, _named(arguments.machines, ALL))
     if machines.everything_off(where):
         machines.stop_switches(where)
 
 
 def kill(arguments: argparse.Namespace, where: Paths) -> None:
     """Pull the plug of machines."""
-    for item in _named(arguments.machines):
+    for item in _named(arguments.machines, ALL):
         machines.kill(where, item)
 
 
@@ -255,6 +255,7 @@ def main() -> int:
     # Debian gives its users a PATH without sbin, and mke2fs lives there.
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     try:
+        check_node_count()
         arguments.verb(arguments, paths())
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)

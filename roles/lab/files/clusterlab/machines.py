@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .settings import MACHINES, SWITCHES, LabError, Machine, Paths
+from .settings import ALL, SWITCHES, LabError, Machine, Paths
 
 BOOT_LIMIT = 900.0
 
@@ -297,4 +297,4 @@ def set_link(where: Paths, item: Machine, switch: str, up: bool) -> None:
 
 def everything_off(where: Paths) -> bool:
     """Tell whether no machine runs."""
-    return not any(running(where, item) for item in MACHINES)
+    return not any(running(where, item) for item in ALL)

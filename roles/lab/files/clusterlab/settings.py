@@ -60,6 +60,16 @@ class Machine:
         return port_base() + self.number
 
 
+def check_node_count() -> None:
+    """Refuse a number of nodes that the lab does not have.
+
+    :raises LabError: LAB_NODES is such a number.
+    """
+    given = os.environ.get("LAB_NODES", "3")
+    if given not in NODE_COUNTS:
+        raise LabError(f"LAB_NODES is {given!r}; use 6, or leave it out for 3")
+
+
 def port_base() -> int:
     """Return the port number that ssh forwards count from; LAB_PORT_BASE overrides it.
 
@@ -89,12 +99,15 @@ def _node(number: int, nic_order: tuple[str, ...], disk_order: tuple[str, ...]) 
 
 
 # Cards and disks are plugged in a different order into each node, as in real PCs: kernel names must not matter.
-MACHINES: tuple[Machine, ...] = (
+ALL: tuple[Machine, ...] = (
     Machine("tang1", 0, 512, 1, (_nic(0, "mgmt", 3), _nic(0, "br0", 4))),
     _node(1, ("mgmt", "br0", "wan0", "vlans"), ("gv0", "gv1", "bmv0")),
     _node(2, ("vlans", "mgmt", "br0", "wan0"), ("bmv0", "gv0", "gv1")),
     _node(3, ("wan0", "vlans", "br0", "mgmt"), ("gv1", "bmv0", "gv0")),
+    *(_node(number, ("mgmt", "br0", "wan0", "vlans"), ("gv0", "gv1", "bmv0")) for number in (4, 5, 6)),
 )
+NODE_COUNTS = {"3": 3, "6": 6}
+MACHINES = ALL[: 1 + NODE_COUNTS.get(os.environ.get("LAB_NODES", "3"), 3)]
 
 
 def machine(name: str) -> Machine:
@@ -102,10 +115,10 @@ def machine(name: str) -> Machine:
 
     :raises LabError: there is none.
     """
-    for candidate in MACHINES:
+    for candidate in ALL:
         if candidate.name == name:
             return candidate
-    raise LabError(f"no machine is called {name!r}; there are {', '.join(item.name for item in MACHINES)}")
+    raise LabError(f"no machine is called {name!r}; there are {', '.join(item.name for item in ALL)}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Three nodes become six, with guests that write all the while. The lab has six nodes afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from cluster import HOMES, Lab, changed, guest_counter, longest_pause, running_guests, wait_until, wait_until_whole
+from clusterlab import machines
+from clusterlab.settings import machine
+from killing import run_and_kill
+
+pytestmark = pytest.mark.long
+
+SIX = ["-i", "inventories/lab-six"]
+NEW = ("node4", "node5", "node6")
+ANYWAY = [*SIX, "-e", "running=true"]
+BRICKS = "gluster --mode=script volume info gv0 | grep -c '^Brick[0-9]*:'"
+MOMENTS = (("Form the trusted pool", 5), ("Provide the Gluster volumes", 8), ("Provide the Gluster volumes", 20))
+
+
+def test_three_nodes_become_six(lab: Lab) -> None:
+    wait_until_whole(lab)
+    argv = [sys.executable, "-m", "clusterlab", "up"]
+    subprocess.run(argv, stdin=subprocess.DEVNULL, env={**os.environ, "LAB_NODES": "6"}, check=True, timeout=1500)
+    machines.wait_for_ssh(lab.where, [machine(name) for name in NEW])
+
+    refused = lab.playbook("add_nodes.yml", *SIX)
+    assert refused.rc != 0 and "g1, g2, g3 run. Shut them down" in " ".join(refused.output.split())
+    planned = lab.playbook("add_nodes.yml", *ANYWAY, "--check")
+    assert planned.rc == 0 and set(NEW) <= set(changed(planned))
+    assert lab.out("node1", BRICKS) == "3"
+    with longest_pause(lab, "node3", "g1"):
+        for task, delay in MOMENTS:
+            ended = "" if run_and_kill("add_nodes.yml", ANYWAY, task, delay) else ", which was over before"
+            print(f"  killed {delay} s into the task {task!r}{ended}", flush=True)
+        done = lab.playbook("add_nodes.yml", *ANYWAY, limit=3600)
+        assert done.rc == 0
+        print(f"  the run that completed it took {done.seconds:.0f} s")
+        counted = guest_counter(lab, "node3", "g1")
+        wait_until("g1 writes on", lambda: guest_counter(lab, "node3", "g1") > counted, 120)
+
+    assert lab.out("node1", BRICKS) == "6" and running_guests(lab) == HOMES
+    for node in NEW:
+        assert lab.ok(node, "mountpoint -q /srv/gv0 && test -s /srv/gv0/images/g1-vda.img")
+    # New files go to the new bricks too.
+    lab.out("node4", "mkdir -p /srv/gv1/spread && for n in $(seq 40); do echo $n > /srv/gv1/spread/$n; done")
+    assert all(int(lab.out(node, "ls /bricks/gv1/brick/spread | wc -l")) > 0 for node in ("node1", "node4"))
+    again = lab.playbook("add_nodes.yml", *ANYWAY)
+    assert again.rc == 0 and changed(again) == {}
