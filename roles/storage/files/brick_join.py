@@ -5,8 +5,8 @@
 A disk that unlocks after glusterd has started leaves its bricks offline. ``volume start force`` starts
 them, but it must run only while the filesystem is really there: else the brick would be an empty directory.
 
-A brick without the id of a volume is the blank one of a disk that was replaced. It waits to be reset, and each attempt to
-start it would only keep others from asking gluster.
+A brick without the id of a volume is the blank one of a disk that was replaced. It waits to be reset, and each attempt
+to start it would only keep others from asking gluster.
 
 A file that was created a moment before a power cut can be missing on the brick that lost power, and nothing says so to
 the self-heal daemon: it waits for ever to heal what is not there. A look at its name makes the file appear, empty, and
