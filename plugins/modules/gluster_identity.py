@@ -13,7 +13,7 @@ description:
   - A node that was installed anew under its old name has another UUID, and its pool rejects it. This writes the old
     UUID and the peers into the files of glusterd while it is stopped; after its start the node is a member again and
     has the volumes. No probe is needed, and a probe instead of this ends in a state that lasts.
-  - Glusterd is then started once more, because it lets the bricks of volumes that it has just fetched not be reset.
+  - Glusterd is then started once more, because it refuses to reset bricks of volumes that it has just fetched.
   - Run it on the reinstalled node. Its bricks are another matter, see C(docs/gluster.md) of the collection.
   - Refuses where glusterd belongs to a pool as somebody else.
 author: personal.cluster maintainers (@personal-cluster)

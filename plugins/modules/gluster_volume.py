@@ -143,10 +143,11 @@ options:
       allow:
         description:
           - What would be refused otherwise. V(delete) permits O(volumes[].state=absent); V(replica_change) permits
-            fewer than three copies, and raising their number; V(shrink) permits O(volumes[].bricks_purge).
+            fewer than three copies, and raising their number; V(shrink) permits O(volumes[].bricks_purge); V(grow)
+            permits adding bricks to a sharded volume that was ever started. Shut its guests down before that.
         type: list
         elements: str
-        choices: [delete, replica_change, shrink]
+        choices: [delete, grow, replica_change, shrink]
         default: []
   timeout:
     description: Seconds to wait for another transaction of the pool to finish.
@@ -252,7 +253,12 @@ VOLUME_OPTIONS: dict[str, Any] = {
     "bricks": {"type": "list", "elements": "dict", "default": [], "options": BRICK_OPTIONS},
     "group": {"type": "str"},
     "options": {"type": "dict", "default": {}},
-    "allow": {"type": "list", "elements": "str", "choices": ["delete", "replica_change", "shrink"], "default": []},
+    "allow": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["delete", "grow", "replica_change", "shrink"],
+        "default": [],
+    },
     "options_purge": {"type": "bool", "default": False},
     "bricks_purge": {"type": "bool", "default": False},
     "replace": {"type": "list", "elements": "dict", "default": [], "options": REPLACE_OPTIONS},

@@ -73,8 +73,8 @@ options:
         default: ""
       replaced:
         description:
-          - Whether the disk was replaced by another one. Check mode then tells what a device needs that is not open
-            yet, though one of its name was used before.
+          - Whether the disk is a new one. Check mode then plans what a device needs that is not open yet; otherwise it
+            is an error when fstab knows the volume.
         type: bool
         default: false
 """

@@ -24,9 +24,12 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.membership import Peers
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     UNKNOWN,
+    Brick,
     Cluster,
     Heal,
+    Layout,
     Task,
+    Volume,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import normal
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
@@ -36,6 +39,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     parse_volumes,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import parse_pool
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import survivor_troubles
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
@@ -464,6 +468,11 @@ def test_good_looks_must_follow_each_other(release: str, tmp_path: Path, clock: 
         ({}, {"timeout": 15}, "all was well in the last 2 looks, 3 in a row are asked for"),
         ({}, {"without": ["node9"]}, "node9 is no member of the pool"),
         (
+            {},
+            {"without": ["node2", "node3"], "volumes": ["gv1"]},
+            "volume gv1: only node1:/bricks/gv1/brick of a set is left",
+        ),
+        (
             {"pool list": "pool_peer_down", "volume status": "status_peer_down"},
             {"without": ["node2"], "volumes": ["gv1"]},
             "peer node3 is not connected; 1 of 2 peers are there",
@@ -493,6 +502,12 @@ def test_a_lost_node_does_not_shut_the_gate(release: str, tmp_path: Path, clock:
 
     down = {"pool list": "pool_peer_down", "volume status": "status_peer_down", "volume heal": "heal_brick_down"}
     assert gate(Idle(release, **down), tmp_path, without=["node3"], volumes=["gv1"]) == Seen([], 3)
+
+
+def test_a_volume_without_copies_has_no_heal_state(release: str) -> None:
+    brick = Brick("node1", "/bricks/one/brick", "u1")
+    one = Volume("one", "started", Layout(1, 0, 0, 0), (brick,), {})
+    assert survivor_troubles((brick,), one, Cluster(online=frozenset({brick.key}))) == []
 
 
 def test_split_brain_is_named(release: str, tmp_path: Path, clock: list[float]) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,8 +21,21 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     work,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster, Directory, Volume
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import look_at
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    BEGUN,
+    TOLD,
+    Brick,
+    Cluster,
+    Directory,
+    Volume,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import look_at, with_heals
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import (
+    Noted,
+    end,
+    lacks_names,
+    parse_pid,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
@@ -350,8 +365,15 @@ def test_a_rebalance_that_an_interrupted_run_began_is_waited_for(tmp_path: Path)
 
 def test_shards_are_not_moved(tmp_path: Path) -> None:
     change = with_options(features__shard="on")
-    refused(Fake(), item("b1", "b2", "b3", rebalance="full"), tmp_path, "moving shards under running guests", change)
-    assert len(planned(Fake(), item("b1", "b2", "b3"), tmp_path, change)) == 1
+    refused(
+        Fake(),
+        item("b1", "b2", "b3", rebalance="full", allow=["grow"]),
+        tmp_path,
+        "moving shards under running guests",
+        change,
+    )
+    refused(Fake(), item("b1", "b2", "b3"), tmp_path, "it is sharded, and adding bricks below running guests", change)
+    assert len(planned(Fake(), item("b1", "b2", "b3", allow=["grow"]), tmp_path, change)) == 1
 
 
 def swapped(old: str, new: str, **more: Any) -> dict[str, Any]:
@@ -376,9 +398,11 @@ def test_a_brick_is_replaced_while_all_is_well(tmp_path: Path) -> None:
     assert planned(Fake(), swapped("b9", "b1"), tmp_path) == []
 
 
-def test_a_dead_brick_is_reset_and_one_that_runs_is_left_alone(tmp_path: Path) -> None:
+def test_a_dead_brick_is_reset_and_one_that_runs_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = {"host": "node3", "path": "/bricks/b1/brick"}
     answers: Answers = {"volume status": ["status_dead", "status"], "volume heal": "heal_dead"}
+    notes: list[str] = []
+    monkeypatch.setattr(Noted, "make", lambda self, _cli: notes.append(self.text))
     run = Fake(**answers)
     site = Site(run, item("b1", "b2", reset=[dead]), tmp_path)
     seen = site.read()
@@ -388,13 +412,103 @@ def test_a_dead_brick_is_reset_and_one_that_runs_is_left_alone(tmp_path: Path) -
     found.steps[0].apply()
     brick = "node3:/bricks/b1/brick"
     assert [step.sentence for step in found.steps] == [
-        f"reset brick {brick} of volume gv2: the others of its set fill it"
+        f"reset brick {brick} of volume gv2: the others of its set fill it",
+        f"start brick {brick} of volume gv2 anew when it has all names, so that open files are opened on it",
     ]
+    assert notes == [BEGUN, TOLD]
     assert [words[2:] for words in run.changes] == [
         ["gv2", brick, "start"],
         ["gv2", brick, brick, "commit", "force"],
     ]
     assert planned(Fake(), item("b1", "b2", reset=[dead]), tmp_path) == []
+
+
+def on_node3(**more: Any) -> Change:
+    """Return what node3 sees, its directories being so."""
+
+    def change(state: Cluster) -> Cluster:
+        peers = tuple(replace(peer, local="node3" in peer.names) for peer in state.peers)
+        return replace(state, peers=peers, directories=dict.fromkeys(state.directories, replace(USUAL, **more)))
+
+    return change
+
+
+def test_a_brick_that_has_its_data_is_started_and_not_reset(tmp_path: Path) -> None:
+    dead = {"host": "node3", "path": "/bricks/b1/brick"}
+    answers: Answers = {"volume status": ["status_dead", "status"], "volume heal": "heal_dead"}
+    run = Fake(**answers)
+    uuid = Site(Fake(), item("b1", "b2"), tmp_path).read().volumes["gv2"].uuid
+    assert planned(run, item("b1", "b2", reset=[dead]), tmp_path, on_node3(volume_id=uuid)) == [
+        "start brick node3:/bricks/b1/brick of volume gv2, which has its data and needs no reset"
+    ]
+    assert run.changes == [["volume", "start", "gv2", "force"]]
+    run = Fake(**{"volume status": "status_dead", "volume heal": "heal_dead"})
+    refused(run, item("b1", "b2", reset=[dead]), tmp_path, "carries the id of a volume", on_node3(volume_id="x"))
+
+
+def test_a_run_that_died_before_the_brick_was_started_anew_is_completed(tmp_path: Path) -> None:
+    site = Site(Fake(), item("b1", "b2"), tmp_path, on_node3(refilling=TOLD))
+    assert [step.sentence.split(" of volume")[0] for step in site.plan(site.read()).steps] == [
+        "start brick node3:/bricks/b1/brick",
+        "start brick node3:/bricks/b2/brick",
+    ]
+
+
+def test_a_reset_that_gluster_was_not_told_of_is_begun_again_though_the_brick_runs(tmp_path: Path) -> None:
+    uuid = Site(Fake(), item("b1", "b2"), tmp_path).read().volumes["gv2"].uuid
+
+    def change(state: Cluster) -> Cluster:
+        seen = with_heals(Cli(Fake(), str(tmp_path), "", 0), on_node3(volume_id=uuid)(state), ["gv2"])
+        begun = replace(USUAL, volume_id=uuid, refilling=BEGUN)
+        return replace(seen, directories={**seen.directories, "/bricks/b1/brick": begun})
+
+    site = Site(Fake(), item("b1", "b2"), tmp_path, change)
+    found = site.plan(site.read())
+    assert found.refusals == []
+    assert [step.sentence.split(" of volume")[0] for step in found.steps] == [
+        "reset brick node3:/bricks/b1/brick",
+        "start brick node3:/bricks/b1/brick",
+    ]
+
+
+def test_a_note_is_read_where_it_was_written(tmp_path: Path) -> None:
+    brick = Brick("node3", str(tmp_path / "brick"), "u3")
+    assert look_at(brick.path).refilling == ""
+    Noted(brick, BEGUN).make(Cli(Fake(), str(tmp_path), "", 0))
+    assert look_at(brick.path).refilling == BEGUN
+
+
+def test_names_that_a_brick_lacks(tmp_path: Path) -> None:
+    known = ET.fromstring((RECORDED.parent / "11.1" / "heal_names.xml").read_text())
+    for brick in known.iter("brick"):
+        if brick.findtext("numberOfEntries") == "-":
+            brick.find("numberOfEntries").text = "0"  # type: ignore[union-attr]
+    gfids = sorted({file.get("gfid", "") for file in known.iter("file")})
+    for gfid in gfids:
+        assert lacks_names(known, str(tmp_path))
+        place = tmp_path / ".glusterfs" / gfid[:2] / gfid[2:4]
+        place.mkdir(parents=True)
+        (place / gfid).touch()
+    assert not lacks_names(known, str(tmp_path))
+    assert lacks_names(ET.fromstring((RECORDED.parent / "11.1" / "heal_names.xml").read_text()), str(tmp_path))
+    # A directory that waits may have more names.
+    link = tmp_path / ".glusterfs" / gfids[0][:2] / gfids[0][2:4] / gfids[0]
+    link.unlink()
+    link.symlink_to(tmp_path)
+    assert lacks_names(known, str(tmp_path))
+
+
+def test_the_process_of_a_brick(tmp_path: Path) -> None:
+    volume = Site(Fake(), item("b1", "b2"), tmp_path).read().volumes["gv2"]
+    pids = {parse_pid(ET.fromstring(text("status")), brick) for brick in volume.bricks}
+    assert len(pids) == len(volume.bricks) and 0 not in pids
+    dead = next(brick for brick in volume.bricks if str(brick) == "node3:/bricks/b1/brick")
+    assert parse_pid(ET.fromstring(text("status_dead")), dead) == 0
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    threading.Thread(target=process.wait).start()
+    end(process.pid)
+    assert process.wait() != 0
+    end(process.pid)
 
 
 @pytest.mark.parametrize(

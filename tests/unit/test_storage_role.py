@@ -18,6 +18,10 @@ import pytest
 import yaml
 from ansible_collections.personal.cluster.plugins.filter.disks import disk_names
 from ansible_collections.personal.cluster.plugins.filter.systemd import systemd_path
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import BEGUN, TOLD, Brick
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import Noted
+from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
 ROLE = Path(__file__).parents[2] / "roles" / "storage"
 RECORDED = Path(__file__).parent / "recorded" / "gluster"
@@ -208,9 +212,15 @@ def test_a_blank_brick_waits_to_be_reset(
 
 def test_a_brick_without_the_id_of_a_volume_is_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(brick_join, "VOLUME_ID", "user.volume-id")
-    assert brick_join.is_blank(str(tmp_path)) and brick_join.is_blank(str(tmp_path / "missing"))
-    os.setxattr(tmp_path, "user.volume-id", b"1")
-    assert not brick_join.is_blank(str(tmp_path))
+    brick = tmp_path / "brick"
+    assert brick_join.is_blank(str(brick))
+    brick.mkdir()
+    assert brick_join.is_blank(str(brick))
+    os.setxattr(brick, "user.volume-id", b"1")
+    assert not brick_join.is_blank(str(brick))
+    for text, blank in ((BEGUN, True), (TOLD, False)):
+        Noted(Brick("node1", str(brick), "u1"), text).make(Cli(Runner(), "", "", 0))
+        assert brick_join.is_blank(str(brick)) is blank
 
 
 def test_nothing_is_started_without_a_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

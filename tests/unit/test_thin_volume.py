@@ -75,7 +75,7 @@ def volumes(top: Path, run: Callable[..., Completed], **more: Any) -> lvm.ThinVo
 @pytest.fixture(autouse=True)
 def device_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.path.exists
-    monkeypatch.setattr("os.path.exists", lambda path: path == DEVICE or real(path))
+    monkeypatch.setattr("os.path.exists", lambda path: path in (DEVICE, "/dev/vg_t1/data") or real(path))
 
 
 def sentences(resource: lvm.ThinVolumes) -> list[str]:
@@ -108,6 +108,19 @@ def test_a_run_that_was_cut_goes_on_where_it_stopped(tmp_path: Path, report: str
 def test_an_existing_filesystem_is_kept(tmp_path: Path) -> None:
     found = sentences(volumes(tmp_path, replay(TRIXIE, "thin", {"/dev/vg_t1/data": "xfs"})))
     assert not any("filesystem on" in sentence for sentence in found) and len(found) == 4
+
+
+def test_a_volume_that_was_opened_before_lvm_was_there_is_activated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.path.exists", lambda path: path == DEVICE)
+    asked: list[list[str]] = []
+    resource = volumes(tmp_path, replay(TRIXIE, "thin", asked=asked))
+    steps = resource.plan(resource.read()).steps
+    assert [step.sentence for step in steps][0] == "activate volume group vg_t1" and len(steps) == 5
+    assert not any("XFS" in step.sentence for step in steps) and "wipefs" not in {argv[0] for argv in asked}
+    steps[0].apply()
+    assert asked[-1] == ["vgchange", "--activate", "y", "vg_t1"]
 
 
 def test_a_filesystem_that_cannot_be_read_is_not_made_anew(tmp_path: Path) -> None:

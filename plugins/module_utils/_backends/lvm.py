@@ -73,8 +73,9 @@ class Stack:
     """What exists of one volume; sizes in bytes, empty strings for what is missing.
 
     ``holder`` is the volume group of the device's PV, None when the device is no PV. ``directory`` is absent,
-    bare (immutable and empty), plain, occupied or mounted. ``mounted`` is what is mounted there. ``empty`` says that
-    the volume was made and its filesystem not finished yet.
+    bare (immutable and empty), plain, occupied or mounted. ``mounted`` is what is mounted there. A volume that is not
+    ``active`` cannot be looked into: LVM was not there when its disk was opened. ``empty`` says that it was made
+    and its filesystem not finished yet.
     """
 
     device: bool = False
@@ -85,6 +86,7 @@ class Stack:
     chunk: int = 0
     profile: str = ""
     volume: str = ""
+    active: bool = True
     empty: bool = False
     filesystem: str = ""
     directory: str = "absent"
@@ -255,7 +257,8 @@ class ThinVolumes:
         volume = report.volumes.get((one.group, one.volume), {})
         holder = report.holders.get(os.path.realpath(one.device)) if bare.device else None
         filesystem = bare.filesystem
-        if volume and not bare.mounted:
+        active = not volume or bool(bare.mounted) or os.path.exists(one.path)
+        if volume and not bare.mounted and active:
             filesystem = " ".join(self._signatures(one.path))
         return replace(
             bare,
@@ -266,6 +269,7 @@ class ThinVolumes:
             chunk=int(pool.get("chunk_size", 0)),
             profile=pool.get("lv_profile", ""),
             volume=volume.get("segtype", ""),
+            active=active,
             empty=EMPTY_TAG in volume.get("lv_tags", "").split(","),
             filesystem=filesystem,
         )
@@ -317,6 +321,9 @@ class ThinVolumes:
         if not stack.group:
             sentence = f"create volume group {one.group} on {one.device}"
             steps.append(Step(sentence, partial(self._do, ["vgcreate", one.group, one.device])))
+        if not stack.active:
+            words = ["vgchange", "--activate", "y", one.group]
+            steps.append(Step(f"activate volume group {one.group}", partial(self._do, words)))
         if not stack.pool:
             sentence = (
                 f"create thin pool {one.group}/{one.pool} ({one.pool_percent} % of the group, "
@@ -442,7 +449,7 @@ def refusals(one: Wanted, stack: Stack) -> list[str]:
         found.append(f"{one.group}/{one.pool} is no thin pool but {stack.pool}")
     if stack.volume and stack.volume != "thin":
         found.append(f"{one.path} is no thin volume but {stack.volume}; snapshots need a thin one")
-    if stack.volume == "thin" and not stack.filesystem and not stack.empty:
+    if stack.volume == "thin" and stack.active and not stack.filesystem and not stack.empty:
         found.append(
             f"no filesystem can be read on {one.path}, and it is not new: look at it with xfs_repair -n {one.path}; if "
             f"nothing on it is needed: lvremove {one.group}/{one.volume}"

@@ -33,7 +33,7 @@ except ImportError:
 
 # Certificates are valid from a day ago: a node whose clock is a little behind must accept them.
 BACKDATED = datetime.timedelta(days=1)
-WARN_BEFORE = datetime.timedelta(days=90)
+WARN_BEFORE = 90  # days
 NEW = "new"
 
 
@@ -99,7 +99,7 @@ class Authority:
         self._wanted = {node.name: node for node in nodes}
         self._ca_years = ca_years
         self._node_years = node_years
-        self._renew = datetime.timedelta(days=renew_days)
+        self._renew_days = renew_days
         self._now = now
 
     # What is there
@@ -163,7 +163,7 @@ class Authority:
             elif (pair.names, pair.addresses) != (wanted.names, wanted.addresses):
                 sentence = f"issue the certificate of {name} again for {', '.join(wanted.names + wanted.addresses)}"
                 steps.append(Step(sentence, partial(self._make_node, wanted)))
-            elif self._ends_within(pair, self._renew):
+            elif self._ends_within(pair, self._renew_days):
                 sentence = f"issue the certificate of {name} again: it ends on {pair.not_after[:10]}"
                 steps.append(Step(sentence, partial(self._make_node, wanted)))
             else:
@@ -182,13 +182,13 @@ class Authority:
         for name, pair in state.nodes.items():
             yield self._directory / "nodes" / f"{name}.key", pair
 
-    def _ends_within(self, pair: Pair, span: datetime.timedelta) -> bool:
-        return bool(pair.not_after) and datetime.datetime.fromisoformat(pair.not_after) < self._now() + span
+    def _ends_within(self, pair: Pair, days: int) -> bool:
+        return bool(pair.not_after) and (datetime.datetime.fromisoformat(pair.not_after) - self._now()).days < days
 
     def _refusals(self, state: State) -> Iterator[str]:
-        if self._renew >= datetime.timedelta(days=365 * self._node_years):
+        if self._renew_days >= 365 * self._node_years:
             yield (
-                f"a certificate that ends within {self._renew.days} days was to be renewed, "
+                f"a certificate that ends within {self._renew_days} days was to be renewed, "
                 f"and a new one lasts {365 * self._node_years}; take fewer days"
             )
         if state.authority.serial and not state.authority.key:
@@ -209,7 +209,8 @@ class Authority:
     def _warnings(self, state: State) -> Iterator[str]:
         for path, pair in self._pairs(state):
             if self._ends_within(pair, WARN_BEFORE):
-                yield f"the certificate of {path.stem} ends on {pair.not_after[:10]}; renew it before that day"
+                remedy = "make a new authority" if pair is state.authority else "run playbooks/renew_certificates.yml"
+                yield f"the certificate of {path.stem} ends on {pair.not_after[:10]}; {remedy} before that day"
 
     # The changes
 

@@ -40,14 +40,14 @@ CLUSTER_NAME = re.compile(r"\S(.{0,45}\S)?")
 
 
 def count_of_nodes(site: Site) -> Iterator[Finding]:
-    """An odd number of nodes, three at least: fewer have no majority when one is gone."""
+    """Three nodes at least: fewer have no majority when one is gone, and four or eight none when they are parted."""
     count = len(site.settings["nodes"])
-    if count < 3 or count % 2 == 0:
+    if count < 3 or (count % 2 == 0 and count % 3):
         yield Finding(
             CLUSTER,
             "group nodes",
             f"it has {count} hosts",
-            "put three nodes into the inventory group `nodes`; an even number has no majority",
+            "put three nodes, or six, into the inventory group `nodes`; another even number has no majority",
         )
 
 

@@ -31,6 +31,8 @@ import xml.etree.ElementTree as ET
 # The CLI starts a Python at every call to learn whether geo-replication is there, unless told another interpreter.
 ENVIRONMENT = {**os.environ, "PYTHON": "/bin/true", "LC_ALL": "C"}
 VOLUME_ID = "trusted.glusterfs.volume-id"
+# What the module gluster_volume notes beside a brick while it resets it.
+REFILLING, BEGUN = ".personal-cluster-refilling", "reset begun"
 GLUSTERD_INFO = "/var/lib/glusterd/glusterd.info"
 CLI = ("gluster", "--mode=script")
 CLI_LIMIT = 180
@@ -125,12 +127,13 @@ def wanted_bricks(mountpoint: str) -> dict[str, list[str]]:
 
 
 def is_blank(path: str) -> bool:
-    """Say whether a brick was never part of a volume, so that gluster would not start it."""
+    """Say whether a brick was never part of a volume, or its reset was begun and never came to its end."""
     try:
         os.getxattr(path, VOLUME_ID)
+        with open(os.path.join(os.path.dirname(path), REFILLING), encoding="utf-8") as stream:
+            return stream.read().strip() == BEGUN
     except OSError as error:
-        return error.errno in (errno.ENOENT, errno.ENODATA)
-    return False
+        return error.filename == path and error.errno in (errno.ENOENT, errno.ENODATA)
 
 
 def join(mountpoint: str) -> bool:

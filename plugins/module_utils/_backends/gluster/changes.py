@@ -7,7 +7,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Union
+from typing import Protocol, Union
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import POLL, Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Brick
@@ -16,6 +16,60 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 
 # The answer while the process that moves the files begins, or ends.
 IN_BETWEEN = "brick op 'Rebalance' failed"
+
+
+class Making(Protocol):
+    """What is more than words for the CLI."""
+
+    def make(self, cli: Cli) -> None:
+        """Make it true."""
+        ...
+
+
+Call = Union[tuple[str, ...], Making]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A sentence for a person, and the calls that make it true."""
+
+    sentence: str
+    calls: tuple[Call, ...]
+
+
+def work(cli: Cli, calls: Sequence[Call]) -> None:
+    """Make the calls in order."""
+    for call in calls:
+        if isinstance(call, tuple):
+            cli(*call)
+        else:
+            call.make(cli)
+
+
+def wait(is_over: Callable[[], bool], timeout: float, failure: str) -> None:
+    """Wait until ``is_over`` is true.
+
+    :raises ClusterError: it was not within ``timeout`` seconds; the message begins with ``failure``.
+    """
+    deadline = time.monotonic() + timeout
+    while not is_over():
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{failure} within {timeout:.0f} s")
+        time.sleep(POLL)
+
+
+@dataclass(frozen=True)
+class Online:
+    """Wait until a brick runs."""
+
+    volume: str
+    brick: Brick
+    timeout: float
+
+    def make(self, cli: Cli) -> None:
+        """Wait."""
+        failure = f"brick {self.brick} of volume {self.volume} did not start (see its log in /var/log/glusterfs/bricks)"
+        wait(lambda: self.brick.key in parse_online(cli("volume", "status", self.volume)), self.timeout, failure)
 
 
 @dataclass(frozen=True)
@@ -31,72 +85,24 @@ class Moved:
     remedy: str
     hosts: frozenset[str] = frozenset()
 
+    def make(self, cli: Cli) -> None:
+        """Wait."""
+        said = " ".join(("gluster", *self.words))
+        answers: list[ET.Element] = []
 
-@dataclass(frozen=True)
-class Online:
-    """Wait until a brick runs."""
+        def is_over() -> bool:
+            try:
+                answers.append(cli(*self.words))
+            except ClusterError as error:
+                if IN_BETWEEN not in str(error):
+                    raise
+                return False
+            return not _runs(answers[-1])
 
-    volume: str
-    brick: Brick
-    timeout: float
-
-
-Call = Union[tuple[str, ...], Moved, Online]
-
-
-@dataclass(frozen=True)
-class Change:
-    """A sentence for a person, and the calls that make it true."""
-
-    sentence: str
-    calls: tuple[Call, ...]
-
-
-def work(cli: Cli, calls: Sequence[Call]) -> None:
-    """Make the calls in order."""
-    for call in calls:
-        if isinstance(call, Moved):
-            _wait_moved(cli, call)
-        elif isinstance(call, Online):
-            _wait_online(cli, call)
-        else:
-            cli(*call)
-
-
-def wait(is_over: Callable[[], bool], timeout: float, failure: str) -> None:
-    """Wait until ``is_over`` is true.
-
-    :raises ClusterError: it was not within ``timeout`` seconds; the message begins with ``failure``.
-    """
-    deadline = time.monotonic() + timeout
-    while not is_over():
-        if time.monotonic() > deadline:
-            raise ClusterError(f"{failure} within {timeout:.0f} s")
-        time.sleep(POLL)
-
-
-def _wait_online(cli: Cli, call: Online) -> None:
-    failure = f"brick {call.brick} of volume {call.volume} did not start (see its log in /var/log/glusterfs/bricks)"
-    wait(lambda: call.brick.key in parse_online(cli("volume", "status", call.volume)), call.timeout, failure)
-
-
-def _wait_moved(cli: Cli, call: Moved) -> None:
-    said = " ".join(("gluster", *call.words))
-    answers: list[ET.Element] = []
-
-    def is_over() -> bool:
-        try:
-            answers.append(cli(*call.words))
-        except ClusterError as error:
-            if IN_BETWEEN not in str(error):
-                raise
-            return False
-        return not _runs(answers[-1])
-
-    wait(is_over, call.timeout, f"{said}: not over")
-    problems = task_problems(answers[-1], call.hosts)
-    if problems:
-        raise ClusterError(f"{said}: {'; '.join(problems)}; {call.remedy}")
+        wait(is_over, self.timeout, f"{said}: not over")
+        problems = task_problems(answers[-1], self.hosts)
+        if problems:
+            raise ClusterError(f"{said}: {'; '.join(problems)}; {self.remedy}")
 
 
 def _runs(root: ET.Element) -> bool:

@@ -18,7 +18,10 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     brick_sets,
     kind,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.shrinking import is_sharded
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.shrinking import (
+    is_sharded,
+    may_hold_data,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import troubles
 
 REGROUPED = "its bricks form other sets than declared; sets cannot be regrouped"
@@ -36,6 +39,12 @@ def plan_growth(draft: Draft, have: Volume, kept: Bricks) -> bool:
     check_new_bricks(draft, added)
     for why in troubles(have, draft.state):
         draft.refuse(f"no bricks are added while {why}")
+    spreads = draft.wanted.layout == have.layout
+    if spreads and is_sharded(have) and may_hold_data(have) and "grow" not in draft.wanted.allow:
+        draft.refuse(
+            "it is sharded, and adding bricks below running guests has damaged their disks; "
+            "shut them down, and permit it with allow: [grow]"
+        )
     _add(draft, have, added)
     return True
 

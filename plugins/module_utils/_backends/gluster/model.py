@@ -11,6 +11,10 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import Peer
 
 VOLUME_ID = "trusted.glusterfs.volume-id"
+# A note beside a brick that is put back empty, until its process was started anew, and what it says: whether gluster
+# has been told to fill it. An empty brick of which it has not is taken for a good one.
+REFILLING = ".personal-cluster-refilling"
+BEGUN, TOLD = "reset begun", "reset done"
 REMOVAL = "Remove brick"
 
 
@@ -101,12 +105,16 @@ Heals = Mapping[str, Heal]
 
 @dataclass(frozen=True)
 class Directory:
-    """Where a brick of this host lies: what gluster looks at before it takes one, and does not when forced."""
+    """Where a brick of this host lies: what gluster looks at before it takes one, and does not when forced.
+
+    ``refilling`` is the note of a brick that is put back empty.
+    """
 
     exists: bool
     on_root: bool
     is_mountpoint: bool
     volume_id: str
+    refilling: str = ""
 
 
 @dataclass(frozen=True)

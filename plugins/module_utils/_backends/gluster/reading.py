@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    REFILLING,
     VOLUME_ID,
     Cluster,
     Directory,
@@ -64,7 +65,16 @@ def look_at(path: str) -> Directory:
         on_root=os.path.isdir(parent) and os.stat(parent).st_dev == os.stat("/").st_dev,
         is_mountpoint=os.path.ismount(path),
         volume_id=_volume_id(path),
+        refilling=_note(os.path.join(parent, REFILLING)),
     )
+
+
+def _note(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
 
 
 def _volume_id(path: str) -> str:

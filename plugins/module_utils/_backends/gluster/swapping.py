@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import check_forced_brick
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Online
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    BEGUN,
+    TOLD,
     Brick,
     Bricks,
     Cluster,
     Volume,
-    Wanted,
     brick_at,
     brick_keys,
     brick_sets,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import (
+    Noted,
+    noted,
+    plan_refill,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import (
     peer_troubles,
@@ -41,13 +47,15 @@ class Swap:
         return self.old.key == self.new.key
 
 
-def due_swaps(wanted: Wanted, have: Volume, online: frozenset[tuple[str, str]], hosts: Mapping[str, str]) -> list[Swap]:
-    """Return what is not done yet. A brick that runs was reset, or needs no reset."""
-    keys = brick_keys(have.bricks)
+def due_swaps(draft: Draft, have: Volume) -> list[Swap]:
+    """Return what is not done yet. A brick that runs needs no reset, unless a run that died has begun one."""
+    wanted, online, hosts = draft.wanted, draft.state.online, draft.state.hosts
+    keys, begun = brick_keys(have.bricks), noted(draft, have, BEGUN)
     pairs = [(brick_at(old, hosts), brick_at(new, hosts)) for old, new in wanted.replace]
     found = [Swap(old, new) for old, new in pairs if old.key in keys or new.key not in keys]
     resets = [brick_at(place, hosts) for place in wanted.reset]
-    return found + [Swap(brick, brick) for brick in resets if brick.key not in online or brick.key not in keys]
+    due = [brick for brick in resets if brick.key not in online or brick.key not in keys]
+    return found + [Swap(brick, brick) for brick in {brick.key: brick for brick in due + begun}.values()]
 
 
 def plan_swaps(draft: Draft, have: Volume, swaps: Sequence[Swap]) -> None:
@@ -62,10 +70,26 @@ def plan_swaps(draft: Draft, have: Volume, swaps: Sequence[Swap]) -> None:
         if len(going) > 1:
             draft.refuse(f"{going[0]} and {going[1]} are of one set; one after the other, healed in between")
     for swap in swaps:
-        if _is_declared_well(draft, have, swap):
-            _check_state(draft, have, swap)
-            check_forced_brick(draft, swap.new)
+        if swap.is_reset and _has_its_data(draft, have, swap.old):
+            _start(draft, have, swap.old)
+        elif _is_declared_well(draft, have, swap):
+            begun = swap.old in noted(draft, have, BEGUN)
+            _check_state(draft, have, swap, runs=swap.old.key in draft.state.online and not begun)
+            if not begun:
+                check_forced_brick(draft, swap.new)
             _swap(draft, have, swap)
+
+
+def _has_its_data(draft: Draft, have: Volume, brick: Brick) -> bool:
+    directory = draft.state.directories.get(brick.path)
+    if directory is None or not draft.state.is_local(brick):
+        return False
+    return directory.volume_id == have.uuid != "" and directory.refilling != BEGUN
+
+
+def _start(draft: Draft, have: Volume, brick: Brick) -> None:
+    sentence = f"start brick {brick} of volume {have.name}, which has its data and needs no reset"
+    draft.step(sentence, ("start", have.name, "force"), Online(have.name, brick, draft.wanted.timeout))
 
 
 def _is_declared_well(draft: Draft, have: Volume, swap: Swap) -> bool:
@@ -82,9 +106,8 @@ def _is_declared_well(draft: Draft, have: Volume, swap: Swap) -> bool:
     return len(draft.refusals) == before
 
 
-def _check_state(draft: Draft, have: Volume, swap: Swap) -> None:
+def _check_state(draft: Draft, have: Volume, swap: Swap, runs: bool) -> None:
     doing = "reset" if swap.is_reset else "replaced"
-    runs = swap.old.key in draft.state.online
     found = troubles(have, draft.state) if runs else _dead_brick_troubles(have, draft.state, swap.old)
     source = ", and may be what the others heal from," if runs else ""
     for why in found:
@@ -108,8 +131,11 @@ def _swap(draft: Draft, have: Volume, swap: Swap) -> None:
     name, old, new = have.name, str(swap.old), str(swap.new)
     online = Online(name, swap.new, draft.wanted.timeout)
     if swap.is_reset:
-        calls = ("reset-brick", name, old, "start"), ("reset-brick", name, old, new, "commit", "force"), online
+        commit = ("reset-brick", name, old, new, "commit", "force")
+        begin, told = Noted(swap.new, BEGUN), Noted(swap.new, TOLD)
+        calls = begin, ("reset-brick", name, old, "start"), commit, told, online
         draft.step(f"reset brick {old} of volume {name}: the others of its set fill it", *calls)
+        plan_refill(draft, have, swap.new)
         return
     sentence = f"replace brick {old} of volume {name} by {new}: the others of its set fill it"
     draft.step(sentence, ("replace-brick", name, old, new, "commit", "force"), online)

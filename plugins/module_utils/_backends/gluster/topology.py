@@ -6,7 +6,15 @@ from __future__ import annotations
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import plan_balance
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.growing import plan_growth
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Volume, brick_keys
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    TOLD,
+    Volume,
+    brick_keys,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import (
+    noted,
+    plan_refill,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.shrinking import (
     check_surplus,
     plan_shrink,
@@ -17,9 +25,15 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 
 def plan_bricks(draft: Draft, have: Volume) -> None:
     """Bring the bricks to what is declared."""
-    swaps = due_swaps(draft.wanted, have, draft.state.online, draft.state.hosts)
+    swaps = due_swaps(draft, have)
     if swaps:
         plan_swaps(draft, have, swaps)
+        _refuse_more(draft)
+        return
+    refills = noted(draft, have, TOLD)
+    for brick in refills:
+        plan_refill(draft, have, brick)
+    if refills:
         _refuse_more(draft)
         return
     removed = surplus(draft, have)

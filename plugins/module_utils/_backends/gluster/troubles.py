@@ -13,6 +13,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     Cluster,
     Heals,
     Volume,
+    brick_names,
+    brick_sets,
 )
 
 
@@ -66,7 +68,7 @@ def survivor_troubles(bricks: Bricks, volume: Volume, state: Cluster) -> list[st
     """Return why ``bricks`` of a volume may lack data of it: what waits there for others does not count."""
     heals = state.heals.get(volume.name, {})
     found = brick_troubles(bricks, state)
-    for brick in bricks:
+    for brick in bricks if volume.layout.size > 1 else ():
         split = heals.get(str(brick), UNKNOWN).split_brain
         if split is None:
             found.append(f"the heal state of {brick} is unknown")
@@ -112,13 +114,21 @@ def gate_troubles(state: Cluster, names: Collection[str], peers: int, without: C
     return found
 
 
+def _quorum_troubles(volume: Volume, lost: Collection[str]) -> list[str]:
+    """Return the sets that are left with too few bricks."""
+    layout = volume.layout
+    needed = layout.disperse - layout.redundancy if layout.disperse else layout.size // 2 + 1
+    left = [[brick for brick in one if brick.owner not in lost] for one in brick_sets(volume.bricks, layout.size)]
+    return [f"only {brick_names(one) or 'no brick'} of a set is left" for one in left if len(one) < needed]
+
+
 def _volume_gate(name: str, state: Cluster, lost: Collection[str]) -> list[str]:
     volume = state.volumes.get(name)
     if volume is None or volume.status != "started":
         return ["it does not exist" if volume is None else f"it is {volume.status}, not started"]
     kept = tuple(brick for brick in volume.bricks if brick.owner not in lost)
     data = (
-        survivor_troubles(kept, volume, state)
+        _quorum_troubles(volume, lost) + survivor_troubles(kept, volume, state)
         if lost
         else brick_troubles(volume.bricks, state) + heal_troubles(volume, state)
     )

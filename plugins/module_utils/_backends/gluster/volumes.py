@@ -12,14 +12,13 @@ from typing import Any, Optional
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import is_due
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import work
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Cluster,
     Volume,
-    Wanted,
     all_places,
     brick_keys,
     kind,
-    wanted_bricks,
     wanted_volume,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import parse_group
@@ -50,20 +49,13 @@ class Volumes:
         seen = read_cluster(self._cli)
         names = {host for one in self._wanted for host, _path in all_places(one)}
         hosts = match_hosts(names, seen.peers, self._is_local)
-        seen = with_heals(self._cli, seen, self._changing(seen, hosts))
-        return replace(
+        seen = replace(
             seen,
             hosts=hosts,
             groups={one.group: self._group(one.group) for one in self._wanted if one.group},
             directories={path: look_at(path) for one in self._wanted for _host, path in all_places(one)},
         )
-
-    def _changing(self, seen: Cluster, hosts: Mapping[str, str]) -> list[str]:
-        return [
-            one.name
-            for one in self._wanted
-            if one.name in seen.volumes and _bricks_change(one, seen.volumes[one.name], seen, hosts)
-        ]
+        return with_heals(self._cli, seen, [one.name for one in self._wanted if _bricks_change(new_draft(one, seen))])
 
     def _group(self, name: str) -> Optional[dict[str, str]]:
         try:
@@ -107,9 +99,9 @@ def _view(volume: Optional[Volume]) -> dict[str, Any]:
     }
 
 
-def _bricks_change(wanted: Wanted, have: Volume, seen: Cluster, hosts: Mapping[str, str]) -> bool:
-    return (
-        brick_keys(wanted_bricks(wanted, hosts)) != brick_keys(have.bricks)
-        or bool(due_swaps(wanted, have, seen.online, hosts))
-        or is_due(have, wanted.rebalance)
-    )
+def _bricks_change(draft: Draft) -> bool:
+    have = draft.have
+    if have is None:
+        return False
+    differ = brick_keys(draft.bricks) != brick_keys(have.bricks)
+    return differ or bool(due_swaps(draft, have)) or is_due(have, draft.wanted.rebalance)

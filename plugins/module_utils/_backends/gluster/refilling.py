@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A brick that was put back empty, and the files that clients hold open.
+
+A client that had a file open on the brick before opens it again when the brick is back, fails because there is nothing
+on it yet, and does not try once more (gluster issue 3183). What it writes to that file goes to the other bricks alone,
+and healing never ends. When all names are on the brick, a new start of its process has every client try again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Online, wait
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import REFILLING, Brick, Volume
+from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
+
+END_LIMIT = 60.0
+
+
+def _mark(brick: Brick) -> Path:
+    return Path(brick.path).parent / REFILLING
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Note beside the brick how far it was put back, for the run that completes one that died."""
+
+    brick: Brick
+    text: str
+
+    def make(self, _cli: Cli) -> None:
+        """Write the note."""
+        with replacing(_mark(self.brick), 0o600) as stream:
+            stream.write(f"{self.text}\n".encode())
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """Wait until every name that waits to be healed is on the brick, and start its process anew."""
+
+    volume: str
+    brick: Brick
+    timeout: float
+
+    def make(self, cli: Cli) -> None:
+        """Do so, and take the note away."""
+        failure = f"run again to wait on: brick {self.brick} of volume {self.volume} had not all names of the others"
+        wait(lambda: not self._lacks_names(cli), self.timeout, failure)
+        pid = parse_pid(cli("volume", "status", self.volume), self.brick)
+        if pid:
+            end(pid)
+        cli("volume", "start", self.volume, "force")
+        Online(self.volume, self.brick, self.timeout).make(cli)
+        _mark(self.brick).unlink()
+
+    def _lacks_names(self, cli: Cli) -> bool:
+        return lacks_names(cli("volume", "heal", self.volume, "info"), self.brick.path)
+
+
+def lacks_names(info: ET.Element, path: str) -> bool:
+    """Say whether anything of ``heal info`` is not a file on the brick at ``path`` yet.
+
+    A directory that waits may have names that the brick lacks; a brick that gives no number may have any.
+    """
+    bricks = info.findall("healInfo/bricks/brick")
+    if not bricks or any(not (brick.findtext("numberOfEntries") or "").isdigit() for brick in bricks):
+        return True
+    return any(not _is_file(path, file.get("gfid") or "") for file in info.iter("file"))
+
+
+def _is_file(path: str, gfid: str) -> bool:
+    # Gluster keeps a hard link of each file there, and for each directory a symbolic link that leads to it.
+    link = os.path.join(path, ".glusterfs", gfid[:2], gfid[2:4], gfid)
+    return bool(gfid) and os.path.lexists(link) and not os.path.isdir(link)
+
+
+def parse_pid(status: ET.Element, brick: Brick) -> int:
+    """Return the process of a brick from ``volume status``, 0 when it has none."""
+    for node in status.iter("node"):
+        if (node.findtext("peerid"), node.findtext("path")) == brick.key and node.findtext("status") == "1":
+            return int(node.findtext("pid") or 0)
+    return 0
+
+
+def end(pid: int) -> None:
+    """End a process of this host in good order, and wait for its end.
+
+    :raises ClusterError: it did not end.
+    """
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    wait(lambda: not os.path.exists(f"/proc/{pid}"), END_LIMIT, f"process {pid} did not end")
+
+
+def plan_refill(draft: Draft, have: Volume, brick: Brick) -> None:
+    """Start a brick anew that was put back empty, by this run or by one that died before it came to that."""
+    sentence = (
+        f"start brick {brick} of volume {have.name} anew when it has all names, so that open files are opened on it"
+    )
+    draft.step(sentence, Reopened(have.name, brick, draft.wanted.timeout))
+
+
+def noted(draft: Draft, have: Volume, text: str) -> list[Brick]:
+    """Return the bricks of this host of which a run that died has left this note."""
+    directories = draft.state.directories
+    return [
+        brick
+        for brick in have.bricks
+        if draft.state.is_local(brick) and brick.path in directories and directories[brick.path].refilling == text
+    ]

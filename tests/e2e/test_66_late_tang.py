@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node is switched on while tang does not answer, and tang comes back after ten minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from cluster import HOMES, Lab, bricks_online, guest_running, mounted, unlocked, wait_until, wait_until_whole
+
+pytestmark = pytest.mark.long
+
+LATE = 600
+# Takes each connection, and never says a word.
+MUTE = "systemd-run --unit=mute socat -u TCP-LISTEN:7500,reuseaddr,fork,max-children=50 EXEC:'sleep 3600'"
+
+
+def cut(lab: Lab) -> Callable[[], object]:
+    lab.link("tang1", "br0", up=False)
+    return lambda: lab.link("tang1", "br0", up=True)
+
+
+def mute(lab: Lab) -> Callable[[], object]:
+    lab.out("tang1", f"systemctl stop tangd.socket && {MUTE}")
+    return lambda: lab.out("tang1", "systemctl stop mute.service && systemctl start tangd.socket")
+
+
+@pytest.fixture(params=[cut, mute])
+def back(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[[], object]]:
+    """Silence tang; what is yielded brings it back, and it comes back in any case."""
+    wait_until_whole(lab)
+    bring_back = request.param(lab)
+    calls: list[object] = []
+
+    def once() -> None:
+        if not calls:
+            calls.append(bring_back())
+
+    yield once
+    once()
+
+
+def test_tang_is_silent_for_ten_minutes(lab: Lab, back: Callable[[], object]) -> None:
+    lab.kill("node3")
+    lab.power_on("node3")
+    began = time.monotonic()
+    lab.wait_for_ssh("node3")
+    print(f"  node3 answers on ssh {time.monotonic() - began:.0f} s after power-on, without tang", flush=True)
+    wait_until("systemd has settled", lambda: not lab.out("node3", "systemctl list-jobs --no-legend"), 480)
+    while time.monotonic() - began < LATE:
+        assert not unlocked(lab, "node3")
+        time.sleep(20)
+    assert lab.ok("node1", "touch /srv/gv0/e2e-late && rm /srv/gv0/e2e-late")
+    back()
+    # At once: no retry that slows down, no curl that hangs.
+    wait_until("node3 unlocks its disks", partial(unlocked, lab, "node3"), 120)
+    wait_until("node3 mounts everything", partial(mounted, lab, "node3"), 300)
+    wait_until("all six bricks online", lambda: bricks_online(lab, "node1") == 6, 420)
+    guest = next(name for name, node in HOMES.items() if node == "node3")
+    wait_until(f"{guest} runs", partial(guest_running, lab, "node3", guest), 420)
+    assert not lab.ok("node3", "journalctl -b --no-pager | grep -i 'ordering cycle'")
+    assert lab.out("node3", "systemctl list-units --failed --no-legend --plain") == ""
+    wait_until_whole(lab)
