@@ -34,6 +34,7 @@ def test_a_certificate_that_ends_soon_is_renewed_and_used(lab: Lab) -> None:
 
     planned = lab.playbook("renew_certificates.yml", *SOON, "--check", "-v")
     assert planned.rc == 0 and "issue the certificate of node2 again" in planned.output
+    assert set(changed(planned)) == {"node1", "node2"}, "issued once, on behalf of all; rebooted is node2"
     with longest_pause(lab, "node3", "g2"):
         assert run_and_kill("renew_certificates.yml", SOON, "Wait until the cluster can lose this node", 5)
         done = lab.playbook("renew_certificates.yml", *SOON)

@@ -126,3 +126,27 @@ def test_a_rotation_binds_by_the_task_and_the_policy_of_the_layer() -> None:
     assert binding["vars_files"] == layer["vars_files"] and binding["serial"] == 1
     assert {task["ansible.builtin.import_role"]["tasks_from"] for task in binding["tasks"][-1:]} == {"bind.yml"}
     assert not [name for name in binding["vars"] if name.startswith("encryption_")]
+
+
+def due_for_growth(disks: dict[str, list[dict[str, str]]], bricks: int, mark: str | None) -> list[str]:
+    """Return the volumes that add_nodes.yml would grow or balance, on nodes with these disks."""
+    look = yaml.safe_load((REPOSITORY / "playbooks" / "add_nodes.yml").read_text())[0]
+    options = {} if mark is None else {"user.personal-cluster.balance": mark}
+    known = {
+        "groups": {"nodes": list(disks)},
+        "hostvars": {name: {"cluster_disks": mine} for name, mine in disks.items()},
+        "__add_known": {"volumes": {"gv0": {"bricks": list(range(bricks)), "options": options}}},
+    }
+    own = {name: trust_as_template(text) for name, text in look["vars"].items()}
+    templar = Templar(loader=DataLoader(), variables=own | known)
+    found: list[str] = templar.template(trust_as_template("{{ __add_due }}"))
+    return found
+
+
+def test_machines_may_run_where_nothing_is_added() -> None:
+    three = {f"node{number}": [{"volume": "gv0"}, {"volume": "bmv0"}] for number in (1, 2, 3)}
+    six = {f"node{number}": [{"volume": "gv0"}] for number in range(1, 7)}
+    assert due_for_growth(three, 3, None) == [] and due_for_growth(three, 3, "layout") == []
+    assert due_for_growth(six, 3, None) == ["gv0"]
+    # A run that died between adding and balancing.
+    assert due_for_growth(six, 6, "no") == ["gv0"] and due_for_growth(six, 6, "layout") == []
