@@ -32,6 +32,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import look_at, with_heals
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import (
     Noted,
+    Reopened,
     end,
     lacks_names,
     parse_pid,
@@ -496,6 +497,21 @@ def test_names_that_a_brick_lacks(tmp_path: Path) -> None:
     link.unlink()
     link.symlink_to(tmp_path)
     assert lacks_names(known, str(tmp_path))
+
+
+def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path) -> None:
+    recorded = (RECORDED.parent / "11.1" / "heal_names.xml").read_text()
+    answers = [recorded, "Launching heal operation has been successful", text("heal")]
+    asked: list[list[str]] = []
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        asked.append([word for word in argv[1:] if not word.startswith("-")])
+        return Completed(0, answers.pop(0), "")
+
+    begun = Reopened("gv2", Brick("node3", str(tmp_path), "u3"), 60)
+    cli = Cli(run, str(tmp_path), "", 0)
+    assert not begun.has_names(cli)
+    assert asked == [["volume", "heal", "gv2", "info"], ["volume", "heal", "gv2"]]
 
 
 def test_the_process_of_a_brick(tmp_path: Path) -> None:

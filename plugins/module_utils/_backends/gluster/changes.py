@@ -46,8 +46,8 @@ def work(cli: Cli, calls: Sequence[Call]) -> None:
             call.make(cli)
 
 
-def wait(is_over: Callable[[], bool], timeout: float, failure: str) -> None:
-    """Wait until ``is_over`` is true.
+def wait(is_over: Callable[[], bool], timeout: float, failure: str, pause: float = POLL) -> None:
+    """Wait until ``is_over`` is true, ``pause`` seconds between two looks.
 
     :raises ClusterError: it was not within ``timeout`` seconds; the message begins with ``failure``.
     """
@@ -55,7 +55,7 @@ def wait(is_over: Callable[[], bool], timeout: float, failure: str) -> None:
     while not is_over():
         if time.monotonic() > deadline:
             raise ClusterError(f"{failure} within {timeout:.0f} s")
-        time.sleep(POLL)
+        time.sleep(pause)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 
 END_LIMIT = 60.0
+HEAL_PAUSE = 5.0
 
 
 def _mark(brick: Brick) -> Path:
@@ -51,7 +52,7 @@ class Reopened:
     def make(self, cli: Cli) -> None:
         """Do so, and take the note away."""
         failure = f"run again to wait on: brick {self.brick} of volume {self.volume} had not all names of the others"
-        wait(lambda: not self._lacks_names(cli), self.timeout, failure)
+        wait(lambda: self.has_names(cli), self.timeout, failure, HEAL_PAUSE)
         pid = parse_pid(cli("volume", "status", self.volume), self.brick)
         if pid:
             end(pid)
@@ -59,8 +60,13 @@ class Reopened:
         Online(self.volume, self.brick, self.timeout).make(cli)
         _mark(self.brick).unlink()
 
-    def _lacks_names(self, cli: Cli) -> bool:
-        return lacks_names(cli("volume", "heal", self.volume, "info"), self.brick.path)
+    def has_names(self, cli: Cli) -> bool:
+        """Say whether it is time, and have the rest healed if it is not."""
+        if not lacks_names(cli("volume", "heal", self.volume, "info"), self.brick.path):
+            return True
+        # The daemon may have come to a directory before its parent was there, and looks again in ten minutes.
+        cli.heal(self.volume)
+        return False
 
 
 def lacks_names(info: ET.Element, path: str) -> bool:
