@@ -33,6 +33,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import (
     Noted,
     Reopened,
+    all_heal,
     end,
     lacks_names,
     parse_pid,
@@ -512,6 +513,23 @@ def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path
     cli = Cli(run, str(tmp_path), "", 0)
     assert not begun.has_names(cli)
     assert asked == [["volume", "heal", "gv2", "info"], ["volume", "heal", "gv2"]]
+
+
+def test_a_self_heal_daemon_that_a_reset_crashed_is_started(tmp_path: Path) -> None:
+    status = text("status")
+    node = next(found for found in re.findall("<node>.*?</node>", status, re.S) if "Self-heal" in found)
+    answers = {"crashed": status.replace(node, node.replace("<status>1<", "<status>0<"))}
+    asked: list[list[str]] = []
+    run = Fake()
+
+    def answer(argv: Sequence[str], **more: Any) -> Completed:
+        words = [word for word in argv[1:] if not word.startswith("-")]
+        asked.append(words)
+        return Completed(0, answers.pop("crashed"), "") if answers else run(argv, **more)
+
+    cli = Cli(answer, str(tmp_path), "", 0)
+    assert not all_heal(cli) and all_heal(cli)
+    assert asked[1] == ["volume", "start", "gv2", "force"] and len(asked) == 3
 
 
 def test_the_process_of_a_brick(tmp_path: Path) -> None:

@@ -73,6 +73,16 @@ def parse_healers(root: ET.Element) -> frozenset[tuple[str, str]]:
     )
 
 
+def parse_unhealed_volumes(root: ET.Element) -> set[str]:
+    """Return the volumes of which ``volume status`` says that their self-heal daemon is down on some host."""
+    return {
+        volume.findtext("volName") or ""
+        for volume in root.iter("volume")
+        for node in volume.iterfind("node")
+        if node.findtext("hostname") == HEALER and node.findtext("status") != "1"
+    }
+
+
 def parse_tasks(root: ET.Element) -> dict[str, tuple[Task, ...]]:
     """Return the tasks that ``volume status`` lists, by volume."""
     found = {

@@ -18,6 +18,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import REFILLING, Brick, Volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_unhealed_volumes
 from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 
 END_LIMIT = 60.0
@@ -58,6 +59,7 @@ class Reopened:
             end(pid)
         cli("volume", "start", self.volume, "force")
         Online(self.volume, self.brick, self.timeout).make(cli)
+        wait(lambda: all_heal(cli), self.timeout, "a self-heal daemon (glustershd.log) did not start", HEAL_PAUSE)
         _mark(self.brick).unlink()
 
     def has_names(self, cli: Cli) -> bool:
@@ -67,6 +69,17 @@ class Reopened:
         # The daemon may have come to a directory before its parent was there, and looks again in ten minutes.
         cli.heal(self.volume)
         return False
+
+
+def all_heal(cli: Cli) -> bool:
+    """Say whether every volume has its self-heal daemon on all hosts, and start those that are missing.
+
+    A reset has been seen to crash the daemon (GlusterFS 11.1), which comes back for the volume of the reset alone.
+    """
+    down = parse_unhealed_volumes(cli("volume", "status"))
+    for volume in sorted(down):
+        cli("volume", "start", volume, "force")
+    return not down
 
 
 def lacks_names(info: ET.Element, path: str) -> bool:

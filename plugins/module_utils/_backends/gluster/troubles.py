@@ -83,7 +83,8 @@ def healer_troubles(volume: Volume, bricks: Bricks, state: Cluster) -> list[str]
         return []
     hosts = {brick.owner: brick.host for brick in bricks}
     missing = [host for uuid, host in hosts.items() if (volume.name, uuid) not in state.healers]
-    return [f"the self-heal daemon on {host} does not run" for host in missing]
+    remedy = f"gluster volume start {volume.name} force starts it"
+    return [f"the self-heal daemon on {host} does not run ({remedy})" for host in missing]
 
 
 def troubles(volume: Volume, state: Cluster) -> list[str]:
