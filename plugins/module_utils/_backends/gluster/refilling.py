@@ -20,6 +20,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import REFILLING, Brick, Volume
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_unhealed_volumes
 from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
 END_LIMIT = 60.0
 HEAL_PAUSE = 5.0
@@ -64,8 +65,12 @@ class Reopened:
 
     def has_names(self, cli: Cli) -> bool:
         """Say whether it is time, and have the rest healed if it is not."""
-        if not lacks_names(cli("volume", "heal", self.volume, "info"), self.brick.path):
-            return True
+        try:
+            if not lacks_names(cli("volume", "heal", self.volume, "info"), self.brick.path):
+                return True
+        except ClusterError:
+            # With very much to heal the answer can take longer than anybody waits for it.
+            return False
         # The daemon may have come to a directory before its parent was there, and looks again in ten minutes.
         cli.heal(self.volume)
         return False
