@@ -128,6 +128,26 @@ def test_a_rotation_binds_by_the_task_and_the_policy_of_the_layer() -> None:
     assert not [name for name in binding["vars"] if name.startswith("encryption_")]
 
 
+def bound_to(guests: list[dict[str, Any]]) -> list[str]:
+    """Return the machines that replace_node.yml would give an empty disk on node1."""
+    look = yaml.safe_load((REPOSITORY / "playbooks" / "replace_node.yml").read_text())[0]
+    shared = yaml.safe_load((REPOSITORY / "playbooks" / "vars" / "storage.yml").read_text())
+    disks = [{"volume": "gv0"}, {"volume": "gv1"}, {"volume": "bmv0"}]
+    known = {"host": "node1", "hostvars": {"node1": {"cluster_disks": disks}}, "cluster_guests": guests}
+    own = {name: trust_as_template(text) for name, text in {**shared, **look["vars"]}.items() if name.startswith("__")}
+    templar = Templar(loader=DataLoader(), variables=own | known)
+    found: list[str] = templar.template(trust_as_template("{{ __replace_bound }}"))
+    return found
+
+
+def test_machines_that_would_begin_with_an_empty_disk() -> None:
+    local, shared = {"pool": "bmv0", "size": "1G"}, {"pool": "gv0", "size": "1G"}
+    assert bound_to([{"name": "web", "node": "node1", "disks": [shared, {"path": "/x.iso"}]}, {"name": "bare"}]) == []
+    assert bound_to([{"name": "db", "node": "node1", "disks": [shared, local]}]) == ["db"]
+    assert bound_to([{"name": "db", "node": "node2", "disks": [local]}]) == []
+    assert bound_to([{"name": "db", "node": "node1", "disks": [local], "state": "absent"}]) == []
+
+
 def due_for_growth(disks: dict[str, list[dict[str, str]]], bricks: int, mark: str | None) -> list[str]:
     """Return the volumes that add_nodes.yml would grow or balance, on nodes with these disks."""
     look = yaml.safe_load((REPOSITORY / "playbooks" / "add_nodes.yml").read_text())[0]
