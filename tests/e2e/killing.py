@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from playbook import TOP
@@ -31,6 +32,13 @@ def kill(pid: int) -> None:
     for one in [pid, *descendants(pid)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(one, signal.SIGKILL)
+
+
+def die_at(playbook: str, options: list[str], moments: Sequence[tuple[str, float]]) -> None:
+    """Let one run after the other die, each so many seconds into a task; one that was over before is told of."""
+    for task, delay in moments:
+        ended = "" if run_and_kill(playbook, options, task, delay) else ", which was over before"
+        print(f"  killed {delay} s into the task {task!r}{ended}", flush=True)
 
 
 def run_and_kill(playbook: str, options: list[str], task: str, delay: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from cluster import HOMES, Lab, brick_contents, changed, longest_pause, running_guests, wait_until, wait_until_whole
-from killing import run_and_kill
+from killing import die_at
 
 pytestmark = pytest.mark.long
 
@@ -39,8 +39,7 @@ def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
         assert "would put the bricks of gv0 back empty" in " ".join(planned.output.split())
         assert lab.out("node2", f"wipefs -n {DEVICE}") == "", "check mode wrote to the disk"
 
-        for task, delay in MOMENTS:
-            assert run_and_kill("replace_disk.yml", ASKED, task, delay), f"never came to the task {task!r}"
+        die_at("replace_disk.yml", ASKED, MOMENTS)
         done = lab.playbook("replace_disk.yml", *ASKED)
         assert done.rc == 0
         print(f"  the run that completed it took {done.seconds:.0f} s")

@@ -17,7 +17,7 @@ from cluster import (
     wait_until,
     wait_until_whole,
 )
-from killing import run_and_kill
+from killing import die_at
 
 pytestmark = pytest.mark.long
 
@@ -45,9 +45,7 @@ def test_a_node_that_was_installed_anew_takes_its_place_again(lab: Lab) -> None:
         assert planned.rc == 0 and set(changed(planned)) == {"node3"}
         assert not lab.ok("node3", "test -e /etc/ssl/personal-cluster/node.pem")
 
-        for task, delay in MOMENTS:
-            ended = "" if run_and_kill("replace_node.yml", ASKED, task, delay) else ", which was over before"
-            print(f"  killed {delay} s into the task {task!r}{ended}", flush=True)
+        die_at("replace_node.yml", ASKED, MOMENTS)
         done = lab.playbook("replace_node.yml", *ASKED)
         assert done.rc == 0
         print(f"  the run that completed it took {done.seconds:.0f} s")

@@ -219,7 +219,7 @@ def test_a_brick_without_the_id_of_a_volume_is_blank(tmp_path: Path, monkeypatch
     os.setxattr(brick, "user.volume-id", b"1")
     assert not brick_join.is_blank(str(brick))
     for text, blank in ((BEGUN, True), (TOLD, False)):
-        Noted(Brick("node1", str(brick), "u1"), text).make(Cli(Runner(), "", "", 0))
+        Noted(Brick("node1", str(brick), "u1"), text).act(Cli(Runner(), "", "", 0))
         assert brick_join.is_blank(str(brick)) is blank
 
 

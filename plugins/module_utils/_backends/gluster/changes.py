@@ -18,15 +18,15 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 IN_BETWEEN = "brick op 'Rebalance' failed"
 
 
-class Making(Protocol):
-    """What is more than words for the CLI."""
+class Action(Protocol):
+    """A call that is more than words for the CLI: something to wait for, or to do on this host."""
 
-    def make(self, cli: Cli) -> None:
+    def act(self, cli: Cli) -> None:
         """Make it true."""
         ...
 
 
-Call = Union[tuple[str, ...], Making]
+Call = Union[tuple[str, ...], Action]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def work(cli: Cli, calls: Sequence[Call]) -> None:
         if isinstance(call, tuple):
             cli(*call)
         else:
-            call.make(cli)
+            call.act(cli)
 
 
 def wait(is_over: Callable[[], bool], timeout: float, failure: str, pause: float = POLL) -> None:
@@ -66,7 +66,7 @@ class Online:
     brick: Brick
     timeout: float
 
-    def make(self, cli: Cli) -> None:
+    def act(self, cli: Cli) -> None:
         """Wait."""
         failure = f"brick {self.brick} of volume {self.volume} did not start (see its log in /var/log/glusterfs/bricks)"
         wait(lambda: self.brick.key in parse_online(cli("volume", "status", self.volume)), self.timeout, failure)
@@ -85,7 +85,7 @@ class Moved:
     remedy: str
     hosts: frozenset[str] = frozenset()
 
-    def make(self, cli: Cli) -> None:
+    def act(self, cli: Cli) -> None:
         """Wait."""
         said = " ".join(("gluster", *self.words))
         answers: list[ET.Element] = []

@@ -37,7 +37,7 @@ class Noted:
     brick: Brick
     text: str
 
-    def make(self, _cli: Cli) -> None:
+    def act(self, _cli: Cli) -> None:
         """Write the note."""
         with replacing(_mark(self.brick), 0o600) as stream:
             stream.write(f"{self.text}\n".encode())
@@ -51,7 +51,7 @@ class Reopened:
     brick: Brick
     timeout: float
 
-    def make(self, cli: Cli) -> None:
+    def act(self, cli: Cli) -> None:
         """Do so, and take the note away."""
         failure = f"run again to wait on: brick {self.brick} of volume {self.volume} had not all names of the others"
         wait(lambda: self.has_names(cli), self.timeout, failure, HEAL_PAUSE)
@@ -59,7 +59,7 @@ class Reopened:
         if pid:
             end(pid)
         cli("volume", "start", self.volume, "force")
-        Online(self.volume, self.brick, self.timeout).make(cli)
+        Online(self.volume, self.brick, self.timeout).act(cli)
         wait(lambda: all_heal(cli), self.timeout, "a self-heal daemon (glustershd.log) did not start", HEAL_PAUSE)
         _mark(self.brick).unlink()
 
