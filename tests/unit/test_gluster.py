@@ -511,15 +511,10 @@ def test_a_volume_without_copies_has_no_heal_state(release: str) -> None:
 
 
 def test_split_brain_is_named(release: str, tmp_path: Path, clock: list[float]) -> None:
-    pending = text(release, "heal_pending")
-    split = pending.replace("<numberOfEntriesInSplitBrain>0<", "<numberOfEntriesInSplitBrain>1<", 1)
-
-    class Split(Fake):
-        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
-            return Completed(0, split, "") if "heal" in argv else super().__call__(argv, **more)
-
-    with pytest.raises(ClusterError, match="in split-brain on node1:/bricks/gv1/brick.*heal gv1 info split-brain"):
-        gate(Split(release), tmp_path, volumes=["gv1"])
+    kinds = {f"volume {kind}": f"split_brain_{kind}" for kind in ("info", "status", "heal")}
+    why = "in split-brain on node1:/bricks/s/brick.*heal spl info split-brain"
+    with pytest.raises(ClusterError, match=why):
+        gate(Fake(release, **{"pool list": "moving/pool", **kinds}), tmp_path, volumes=["spl"])
 
 
 def test_in_check_mode_the_gate_looks_once_even_where_gluster_never_was(release: str, tmp_path: Path) -> None:
