@@ -35,7 +35,7 @@ lab-destroy: ## Remove the machines and their disks; the image stays
 lab-ssh: ## Log in: make lab-ssh NODE=node1
 	@$(CLUSTERLAB) ssh $(NODE)
 
-.PHONY: check lint types unit integration integration-gluster integration-others integration-long
+.PHONY: check lint types unit integration integration-gluster integration-others integration-long integration-release
 check: bootstrap lint types unit ## The fast part: linters, types, unit tests
 lint:
 	ruff check .
@@ -62,6 +62,10 @@ integration-others: bootstrap-test
 integration-long: bootstrap-test ## Killed runs of modules, and playbooks against the real tools
 	$(AS_ROOT) pytest -q $(GLUSTER_TESTS)
 	$(AS_ROOT) pytest -q tests/integration $(addprefix --ignore=,$(GLUSTER_TESTS)) -m long
+# This computer has the tools of one release; GlusterFS, cryptsetup, clevis and tang of the other are tested in a chroot.
+RELEASE_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,gluster_volume luks_clevis_bind luks_killed luks_escrow tang_keys rotate_tang))
+integration-release: bootstrap-test ## Encryption and storage with the tools of RELEASE (default trixie), long tests too
+	$(AS_ROOT) tools/in-release $(or $(RELEASE),trixie) python3 -m pytest -q -p no:cacheprovider $(RELEASE_TESTS)
 
 # The tests' lab is another one than yours: it begins with bare nodes and ends removed. Its image is kept.
 TEST_LAB := LAB_DIR=$${LAB_DIR:-$(CURDIR)/.lab-test} LAB_PORT_BASE=$${LAB_PORT_BASE:-2300}
@@ -84,6 +88,6 @@ e2e-long: bootstrap ## Killed runs, and the other Debian release
 test: bootstrap-test ## Everything a release needs, the lab included
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lab-image check integration-gluster integration-others
 	@$(MAKE) --no-print-directory e2e
-test-all: test integration-long e2e-long ## The long runs too
+test-all: test integration-long integration-release e2e-long ## The long runs too
 bench: ## Cost of a no-change run on a converged lab
 	@.venv/bin/python tools/bench.py
