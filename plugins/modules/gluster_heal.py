@@ -31,7 +31,8 @@ options:
   without:
     description:
       - Nodes that are lost, or whose bricks are. Whether they are there, and what waits to be healed on them, does not
-        count. The bricks of the others must run, know what waits, and be free of split-brain.
+        count. The bricks of the others must run, know what waits, and be free of split-brain; self-heal daemons, which
+        a reset may crash and M(personal.cluster.gluster_volume) starts again, do not count.
     type: list
     elements: str
     default: []

@@ -27,6 +27,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     Brick,
     Cluster,
     Directory,
+    Heal,
+    Layout,
     Volume,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import look_at, with_heals
@@ -372,6 +374,67 @@ def test_a_rebalance_that_an_interrupted_run_began_is_waited_for(tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize(
+    ("status", "wait", "calls"),
+    [
+        ("status_rebalancing", False, []),
+        ("status_rebalanced", False, []),
+        ("status_rebalancing", True, [["status"], [BALANCE, "yes"]]),
+        ("status_rebalanced", True, [["status"], [BALANCE, "yes"]]),
+        ("status", True, [["start"], ["status"], [BALANCE, "yes"]]),
+        ("status", False, [["start"], [BALANCE, "full begun"]]),
+    ],
+)
+def test_a_rebalance_that_was_not_waited_for_is_not_taken_for_done(
+    tmp_path: Path, status: str, wait: bool, calls: list[list[str]]
+) -> None:
+    run = Fake(**{"volume status": status, "volume rebalance status": "rebalance_status"})
+    wanted = item("b1", "b2", rebalance="full", wait=wait)
+
+    def begun(state: Cluster) -> Cluster:
+        return with_heals(Cli(Fake(), str(tmp_path), "", 0), with_options(**{BALANCE_MARK: "full begun"})(state), ["gv2"])
+
+    planned(run, wanted, tmp_path, begun)
+    assert [words[3:] for words in run.changes] == calls
+
+
+def test_what_would_need_the_volume_running_is_not_asked_of_one_that_is_to_be_stopped(tmp_path: Path) -> None:
+    why = "it is declared stopped, and its bricks change only while it is started"
+    for wanted in (item("b1", state="stopped", **SHRUNK), swapped("b1", "new", state="stopped")):
+        refused(Fake(), wanted, tmp_path, why)
+    assert planned(Fake(), item("b1", "b2", state="stopped"), tmp_path) == ["stop volume gv2"]
+
+
+def test_a_volume_is_not_half_deleted(tmp_path: Path) -> None:
+    def lost(state: Cluster) -> Cluster:
+        return replace(state, peers=tuple(replace(peer, connected=peer.local) for peer in state.peers))
+
+    wanted = item("b1", "b2", state="absent", allow=["delete"])
+    refused(Fake(), wanted, tmp_path, "it is not deleted while peer node2", lost)
+    assert len(planned(Fake(), wanted, tmp_path)) == 2
+
+
+def test_the_new_brick_of_a_set_is_declared_as_the_arbiter_that_it_becomes(tmp_path: Path) -> None:
+    def two_copies(state: Cluster) -> Cluster:
+        have = state.volumes["gv2"]
+        two = of_volume(layout=Layout(2), bricks=(*have.bricks[:2], *have.bricks[3:5]))(state)
+        return replace(two, heals={"gv2": {str(brick): Heal(0, 0) for brick in have.bricks}})
+
+    grown = {"replica": 3, "arbiter": 1, "allow": ["replica_change"]}
+    bricks = places("b1", "b2")
+    wanted = item(bricks=[bricks[2], *bricks[:2], *bricks[3:]], **grown)
+    refused(Fake(), wanted, tmp_path, "declare it last, after node2:/bricks/b1/brick", two_copies)
+    assert planned(Fake(), item(bricks=bricks, **grown), tmp_path, two_copies)
+
+
+@pytest.mark.parametrize("value", ["1", "on", "Enable"])
+def test_a_volume_is_sharded_whatever_the_word_for_it(tmp_path: Path, value: str) -> None:
+    sharded = with_options(features__shard=value)
+    refused(Fake(), item("b1", "b2", "b3"), tmp_path, "it is sharded, and adding bricks", sharded)
+    same = item("b1", "b2", options={"features.shard": "on", "cluster.quorum-type": "auto", "client.ssl": 0})
+    assert planned(Fake(), same, tmp_path, sharded) in ([], ["set on volume gv2: client.ssl=0 (was not set)"])
+
+
 def test_shards_are_not_moved(tmp_path: Path) -> None:
     change = with_options(features__shard="on")
     refused(
@@ -508,7 +571,7 @@ def test_names_that_a_brick_lacks(tmp_path: Path) -> None:
 
 def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path) -> None:
     recorded = (RELEASES / "11.1" / "heal_names.xml").read_text()
-    answers = [recorded, "Launching heal operation has been successful", text("heal")]
+    answers = [recorded, text("status"), "Launching heal operation has been successful"]
     asked: list[list[str]] = []
 
     def run(argv: Sequence[str], **_: Any) -> Completed:
@@ -518,7 +581,20 @@ def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path
     begun = Reopened("gv2", Brick("node3", str(tmp_path), "u3"), 60)
     cli = Cli(run, str(tmp_path), "", 0)
     assert not begun.has_names(cli)
-    assert asked == [["volume", "heal", "gv2", "info"], ["volume", "heal", "gv2"]]
+    assert asked == [["volume", "heal", "gv2", "info"], ["volume", "status"], ["volume", "heal", "gv2"]]
+
+
+def test_names_are_not_waited_for_while_no_daemon_brings_them(tmp_path: Path) -> None:
+    crashed = text("status").replace("<status>1<", "<status>0<")
+    answers = [(RELEASES / "11.1" / "heal_names.xml").read_text(), crashed, text("heal")]
+    asked: list[list[str]] = []
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        asked.append([word for word in argv[1:] if not word.startswith("-")])
+        return Completed(0, answers.pop(0), "")
+
+    assert not Reopened("gv2", Brick("node3", str(tmp_path), "u3"), 60).has_names(Cli(run, str(tmp_path), "", 0))
+    assert asked[1:] == [["volume", "status"], ["volume", "start", "gv2", "force"]]
 
 
 def test_a_self_heal_daemon_that_a_reset_crashed_is_started(tmp_path: Path) -> None:
@@ -560,6 +636,7 @@ def test_the_process_of_a_brick(tmp_path: Path) -> None:
         (swapped("b1", "new"), {}, of_volume(snapshots=3), "while it has 3 snapshots"),
         (swapped("b1", "new", state="present"), {}, of_volume(status="stopped"), "only while it is started"),
         (swapped("b1", "new"), {}, lies(on_root=True), "lies on the root filesystem"),
+        (swapped("b1", "new"), {}, lies(empty=False), "holds files that no volume made"),
         (swapped("b1", "new"), {}, lies(is_mountpoint=True), "is a mount point itself"),
         (swapped("b1", "new"), {}, lies(exists=False), "mount its filesystem first"),
         (swapped("b1", "new"), {}, lies(volume_id="x"), "carries the id of a volume, of a former one"),

@@ -19,6 +19,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 
 BALANCE = "user.personal-cluster.balance"
 UNBALANCED = "no"
+BEGUN = " begun"
 # By what is asked for: the words that gluster wants, what the mark becomes, and the marks that are good enough.
 KINDS = {
     "fix-layout": (("fix-layout", "start"), "layout", ("layout", "yes")),
@@ -61,14 +62,24 @@ def _in_the_way(draft: Draft, have: Volume) -> list[str]:
 def _rebalance(draft: Draft, have: Volume) -> None:
     wanted = draft.wanted
     words, mark, _enough = KINDS[wanted.rebalance]
+    begun = wanted.rebalance + BEGUN
     over = Moved(
         ("volume", "rebalance", have.name, "status"),
         wanted.timeout,
         f"run again; gluster volume rebalance {have.name} stop gives up",
     )
-    runs = any(task.kind == "Rebalance" and task.active for task in draft.state.tasks.get(have.name, ()))
-    calls: list[Call] = [over] if runs else []
-    calls += [("rebalance", have.name, *words), *([over] if wanted.wait else [])]
+    states = [task.status for task in draft.state.tasks.get(have.name, ()) if task.kind == "Rebalance"]
+    runs = any(status.endswith("in progress") for status in states)
+    ours = have.options.get(BALANCE) == begun and (runs or "completed" in states)
+    if ours and not wanted.wait:
+        if runs:
+            draft.warn("its rebalance goes on")
+        return
+    calls: list[Call] = [over] if runs or ours else []
+    if not ours:
+        calls += [("rebalance", have.name, *words), *([over] if wanted.wait else [])]
+    if not wanted.wait:
+        mark = begun
     draft.step(
         f"rebalance volume {have.name} ({wanted.rebalance})" + ("" if wanted.wait else ", without waiting for it"),
         *calls,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
-    VOLUME_ID,
     Brick,
     Bricks,
     Directory,
@@ -28,6 +27,12 @@ def check_layout(draft: Draft) -> None:
     for members in brick_sets(bricks, size):
         if size > 1 and len({brick.owner for brick in members}) != len(members):
             draft.refuse(f"a set has two bricks on one host: {brick_names(members)}")
+
+
+def check_declared(draft: Draft, brick: Brick) -> None:
+    """Refuse to put a brick where the declaration has none: the next run would want it out again."""
+    if brick.key not in brick_keys(draft.bricks):
+        draft.refuse(f"{brick} is not among its declared bricks")
 
 
 def check_new_bricks(draft: Draft, bricks: Bricks) -> None:
@@ -59,8 +64,10 @@ def _check_directory(draft: Draft, brick: Brick, directory: Directory) -> None:
     if directory.volume_id:
         draft.refuse(
             f"{brick} carries the id of {_owner(draft, directory)}; "
-            f"if it holds nothing that is needed: setfattr -x {VOLUME_ID} {brick.path}"
+            f"if it holds nothing that is needed, remove the directory"
         )
+    elif not directory.empty:
+        draft.refuse(f"{brick} holds files that no volume made; take a directory that is empty")
     if directory.on_root:
         draft.refuse(f"{brick} lies on the root filesystem; mount a filesystem of its own there")
     if directory.is_mountpoint:

@@ -115,6 +115,7 @@ class Directory:
     is_mountpoint: bool
     volume_id: str
     refilling: str = ""
+    empty: bool = True
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def wanted_volume(item: Mapping[str, Any]) -> Wanted:
     """Return an item of the module's list."""
     disperse = item["disperse"] or 0
     redundancy = item["redundancy"] or 0
-    replica = 1 if disperse else item["replica"] or 3
+    replica = 1 if item["disperse"] is not None else 3 if item["replica"] is None else item["replica"]
     return Wanted(
         name=item["name"],
         state=item["state"],
@@ -191,7 +192,9 @@ def wanted_volume(item: Mapping[str, Any]) -> Wanted:
 
 
 def _place(brick: Mapping[str, str]) -> Place:
-    return brick["host"], brick["path"].rstrip("/")
+    path = brick["path"]
+    # One spelling; a path from elsewhere than the root stays what it is, and is refused.
+    return brick["host"], "/" * path.startswith("/") + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def all_places(wanted: Wanted) -> tuple[Place, ...]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 # What glusterd sets on a new volume by itself.
@@ -42,6 +43,9 @@ OTHERS_PREFIXES = (
 WORDS_ON = ("on", "yes", "true", "enable", "enabled")
 WORDS_OFF = ("off", "no", "false", "disable", "disabled")
 UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
+# Options for which gluster takes 1 and 0 too, and whose meaning matters here.
+SWITCHES = ("client.ssl", "server.ssl", "features.shard")
+COMMA = re.compile(r"\s*,\s*")
 SIZE = re.compile(r"(\d+)\s*([kmgt]?b)?$")
 
 
@@ -58,7 +62,22 @@ def normal(value: str) -> str:
     if word in WORDS_OFF:
         return "off"
     size = SIZE.match(word)
-    return str(int(size[1]) * UNITS[size[2] or ""]) if size else value.strip()
+    return str(int(size[1]) * UNITS[size[2] or ""]) if size else COMMA.sub(",", value.strip())
+
+
+def same(name: str, one: str, other: str) -> bool:
+    """Say whether two values of an option are the same to gluster."""
+    return _meaning(name, one) == _meaning(name, other)
+
+
+def is_on(name: str, options: Mapping[str, str]) -> bool:
+    """Say whether one of the ``SWITCHES``, all of which are off by themselves, is on."""
+    return same(name, options.get(name, "off"), "on")
+
+
+def _meaning(name: str, value: str) -> str:
+    found = normal(value)
+    return {"1": "on", "0": "off"}.get(found, found) if name in SWITCHES else found
 
 
 def may_be_purged(name: str) -> bool:
@@ -67,7 +86,9 @@ def may_be_purged(name: str) -> bool:
 
 
 def option_text(value: Any) -> str:
-    """Return an option's value as gluster writes it; YAML's booleans become on and off."""
+    """Return an option's value as gluster writes it: YAML's booleans become on and off, a list one with commas; nothing else has one."""
     if isinstance(value, bool):
         return "on" if value else "off"
-    return str(value)
+    if isinstance(value, list):
+        return ",".join(map(option_text, value))
+    return "" if value is None or isinstance(value, dict) else str(value).strip()

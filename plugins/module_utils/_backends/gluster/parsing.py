@@ -23,8 +23,8 @@ def _count(element: ET.Element, tag: str) -> int:
 
 
 def _parse_brick(element: ET.Element) -> Brick:
-    host, path = (element.findtext("name") or "").split(":", 1)
-    return Brick(host, path, element.findtext("hostUuid") or host)
+    host, _colon, path = (element.findtext("name") or "").partition(":/")
+    return Brick(host, f"/{path}", element.findtext("hostUuid") or host)
 
 
 def _parse_volume(element: ET.Element) -> Volume:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import (
+    check_declared,
     check_layout,
     check_new_bricks,
 )
@@ -14,11 +15,13 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     Cluster,
     Volume,
     Wanted,
+    brick_at,
     brick_names,
     kind,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.settings import plan_options
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.topology import plan_bricks
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import peer_troubles
 
 
 def plan_volume(wanted: Wanted, state: Cluster) -> Draft:
@@ -45,6 +48,8 @@ def _remove(draft: Draft) -> None:
         draft.refuse(f"deleting it gives up the data on {len(have.bricks)} bricks; allow: [delete] permits it")
     if have.snapshots:
         draft.refuse(f"it has {have.snapshots} snapshots; delete them first")
+    for why in peer_troubles(draft.state):
+        draft.refuse(f"it is not deleted while {why}")
     if have.status == "started":
         draft.step(f"stop volume {name}", ("stop", name))
     sentence = f"delete volume {name}, leaving the data on its bricks: {brick_names(have.bricks)}"
@@ -55,6 +60,8 @@ def _remove(draft: Draft) -> None:
 def _create(draft: Draft) -> None:
     wanted, bricks = draft.wanted, draft.bricks
     check_new_bricks(draft, bricks)
+    for place in (*(to for _from, to in wanted.replace), *wanted.reset):
+        check_declared(draft, brick_at(place, draft.state.hosts))
     sentence = f"create volume {wanted.name} ({kind(wanted.layout)}) on {brick_names(bricks)}"
     draft.step(sentence, ("create", wanted.name, *wanted.layout.words(), *map(str, bricks)))
     draft.after = Volume(wanted.name, "created", wanted.layout, bricks, {})

@@ -66,6 +66,7 @@ def look_at(path: str) -> Directory:
         is_mountpoint=os.path.ismount(path),
         volume_id=_volume_id(path),
         refilling=_note(os.path.join(parent, REFILLING)),
+        empty=not (os.path.isdir(path) and os.listdir(path)),
     )
 
 

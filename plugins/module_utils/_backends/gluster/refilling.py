@@ -72,7 +72,8 @@ class Reopened:
             # With very much to heal the answer can take longer than anybody waits for it.
             return False
         # The daemon may have come to a directory before its parent was there, and looks again in ten minutes.
-        cli.heal(self.volume)
+        if all_heal(cli):
+            cli.heal(self.volume)
         return False
 
 

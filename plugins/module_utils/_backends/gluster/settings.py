@@ -9,7 +9,7 @@ from typing import Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Volume
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import may_be_purged, normal
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import may_be_purged, same
 
 TLS_OPTIONS = ("client.ssl", "server.ssl")
 SHARD_OPTIONS = ("features.shard", "features.shard-block-size")
@@ -21,7 +21,7 @@ def plan_options(draft: Draft) -> None:
     desired, have = _desired(draft), draft.options
     if desired is None or draft.after is None:
         return
-    changed = {name: value for name, value in desired.items() if normal(value) != normal(have.get(name, "\0"))}
+    changed = {name: value for name, value in desired.items() if not same(name, value, have.get(name, "\0"))}
     _check(draft, changed)
     if changed or (draft.state.fresh and draft.wanted.group):
         _set(draft, changed)
@@ -60,9 +60,6 @@ def _desired(draft: Draft) -> Optional[dict[str, str]]:
         if group is None:
             draft.refuse(f"there is no option group {wanted.group} in glusterd's working directory")
             return None
-    for name in wanted.options:
-        if "." not in name:
-            draft.refuse(f"option {name}: give its full name, as gluster volume info shows it")
     return {**(group or {}), **wanted.options}
 
 
@@ -89,4 +86,4 @@ def _check(draft: Draft, changed: Mapping[str, str]) -> None:
 
 
 def _really_changes(have: Volume, name: str, value: str) -> bool:
-    return name in DEFAULTS and normal(have.options.get(name, DEFAULTS[name])) != normal(value)
+    return name in DEFAULTS and not same(name, have.options.get(name, DEFAULTS[name]), value)

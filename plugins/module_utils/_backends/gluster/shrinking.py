@@ -16,13 +16,13 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     brick_names,
     brick_sets,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import normal
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import is_on
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import troubles
 
 
 def is_sharded(volume: Volume) -> bool:
     """Say whether the files of a volume are split into shards."""
-    return normal(volume.options.get("features.shard", "off")) == "on"
+    return is_on("features.shard", volume.options)
 
 
 def may_hold_data(volume: Volume) -> bool:

@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import check_forced_brick
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import (
+    check_declared,
+    check_forced_brick,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Online
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
@@ -99,8 +102,7 @@ def _is_declared_well(draft: Draft, have: Volume, swap: Swap) -> bool:
         draft.refuse(f"{swap.old} is none of its bricks")
     if not swap.is_reset and swap.new.key in have_keys:
         draft.refuse(f"{swap.new} is one of its bricks already, and cannot replace {swap.old}")
-    if swap.new.key not in want_keys:
-        draft.refuse(f"{swap.new} is not among its declared bricks")
+    check_declared(draft, swap.new)
     if not swap.is_reset and swap.old.key in want_keys:
         draft.refuse(f"{swap.old} is to be replaced and still declared")
     return len(draft.refusals) == before

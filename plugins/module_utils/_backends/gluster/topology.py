@@ -26,6 +26,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 def plan_bricks(draft: Draft, have: Volume) -> None:
     """Bring the bricks to what is declared."""
     swaps = due_swaps(draft, have)
+    if draft.wanted.state == "stopped" and (swaps or brick_keys(have.bricks) != brick_keys(draft.bricks)):
+        draft.refuse("it is declared stopped, and its bricks change only while it is started; change them first")
+        return
     if swaps:
         plan_swaps(draft, have, swaps)
         _refuse_more(draft)

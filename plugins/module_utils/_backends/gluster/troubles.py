@@ -128,9 +128,10 @@ def _volume_gate(name: str, state: Cluster, lost: Collection[str]) -> list[str]:
     if volume is None or volume.status != "started":
         return ["it does not exist" if volume is None else f"it is {volume.status}, not started"]
     kept = tuple(brick for brick in volume.bricks if brick.owner not in lost)
+    # Filling the bricks of a lost host crashes self-heal daemons of the others, and starts them again: what comes then.
     data = (
         _quorum_troubles(volume, lost) + survivor_troubles(kept, volume, state)
         if lost
-        else brick_troubles(volume.bricks, state) + heal_troubles(volume, state)
+        else brick_troubles(kept, state) + heal_troubles(volume, state) + healer_troubles(volume, kept, state)
     )
-    return data + healer_troubles(volume, kept, state) + task_troubles(volume, state)
+    return data + task_troubles(volume, state)

@@ -12,6 +12,7 @@ from typing import Any, Optional
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import is_due
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import work
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.declarations import faults
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Cluster,
@@ -34,6 +35,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.swapping import due_swaps
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
+from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 
 
 class Volumes:
@@ -45,7 +47,13 @@ class Volumes:
         self._is_local = local_by(local_name)
 
     def read(self) -> Cluster:
-        """Look once: three calls, and one more for each volume whose bricks are to change."""
+        """Look once: three calls, and one more for each volume whose bricks are to change.
+
+        :raises Refused: the declaration makes no sense on any pool.
+        """
+        wrong = faults(self._wanted)
+        if wrong:
+            raise Refused(wrong)
         seen = read_cluster(self._cli)
         names = {host for one in self._wanted for host, _path in all_places(one)}
         hosts = match_hosts(names, seen.peers, self._is_local)
@@ -61,7 +69,7 @@ class Volumes:
         try:
             with open(os.path.join(self._cli.workdir, "groups", name), encoding="utf-8") as stream:
                 return parse_group(stream.read())
-        except FileNotFoundError:
+        except (OSError, UnicodeDecodeError):
             return None
 
     def blank(self) -> Cluster:
