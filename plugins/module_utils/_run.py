@@ -85,7 +85,8 @@ class Runner:
                 input=stdin,
                 stdin=subprocess.DEVNULL if stdin is None else None,
                 capture_output=True,
-                text=True,
+                # Whatever the node's locale: a passphrase is the same everywhere.
+                encoding="utf-8",
                 errors="replace",
                 timeout=timeout,
                 env=environ,

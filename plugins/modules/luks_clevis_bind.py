@@ -53,13 +53,14 @@ options:
         description:
           - Wipe what is on this disk, whatever it is, LUKS1 included, and format it. Everything on it is lost.
           - Never done to a disk with partitions, holders or mounts, or one that the kernel has given to somebody, and
-            never to one with LUKS2. Take it out of the inventory afterwards.
+            never to one with LUKS2, not even one whose header is damaged. That cryptsetup takes O(format) is tried on
+            a file first. Take it out of the inventory afterwards.
         type: bool
         default: false
       erase:
         description:
           - UUID of the LUKS2 header that V(absent) erases with all its keyslots and its backups. Everything on the disk
-            is lost. Refused when the disk carries another one.
+            is lost. Refused when the disk carries another one, or when the header is on another disk.
         type: str
       policy:
         description: As O(policy), for this disk alone.
@@ -293,8 +294,8 @@ devices:
   type: dict
   contains:
     kind:
-      description: V(blank), V(foreign), V(luks1), V(luks2), V(unfinished), V(missing), or V(unread) before
-        cryptsetup is installed.
+      description: V(blank), V(foreign), V(luks1), V(luks2), V(damaged) with one copy of its header left, V(unfinished),
+        V(missing), or V(unread) before cryptsetup is installed.
       type: str
       returned: always
     size:

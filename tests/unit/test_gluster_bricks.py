@@ -392,7 +392,9 @@ def test_a_rebalance_that_was_not_waited_for_is_not_taken_for_done(
     wanted = item("b1", "b2", rebalance="full", wait=wait)
 
     def begun(state: Cluster) -> Cluster:
-        return with_heals(Cli(Fake(), str(tmp_path), "", 0), with_options(**{BALANCE_MARK: "full begun"})(state), ["gv2"])
+        return with_heals(
+            Cli(Fake(), str(tmp_path), "", 0), with_options(**{BALANCE_MARK: "full begun"})(state), ["gv2"]
+        )
 
     planned(run, wanted, tmp_path, begun)
     assert [words[3:] for words in run.changes] == calls

@@ -102,7 +102,9 @@ def test_what_is_declared_twice(tmp_path: Path) -> None:
     assert "node1:/bricks/gv0/brick is declared a brick of two volumes" in why
 
 
-@pytest.mark.parametrize(("value", "text"), [(["a", "b"], "a,b"), ([True], "on"), (" x\n", "x"), (False, "off"), (7, "7")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(["a", "b"], "a,b"), ([True], "on"), (" x\n", "x"), (False, "off"), (7, "7")]
+)
 def test_values_as_gluster_writes_them(value: Any, text: str) -> None:
     assert wanted_volume(item(options={"auth.allow": value})).options == {"auth.allow": text}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks im
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import model as luks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import reading, showing
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
 RECORDED = Path(__file__).parent / "recorded" / "cryptsetup"
@@ -161,6 +161,15 @@ def refusals(disk: luks.Disk, *wishes: luks.Wish[str], mappers: dict[str, str] |
     return "; ".join(plan.refusals)
 
 
+def wrong(*wishes: luks.Wish[str], **options: Any) -> str:
+    """Return why the declaration is refused before anything is looked at."""
+    run = Recording()
+    with pytest.raises(Refused) as caught:
+        resource(*wishes, run=run, **options).read()
+    assert run.calls == []
+    return str(caught.value)
+
+
 # Planning
 
 
@@ -263,10 +272,10 @@ def test_the_last_passphrase_stays() -> None:
     assert "refusing" in refusals(replace(DONE, keyslots=(0, 1, 5), key_slots=(0,)), alone)
     unbound = replace(DONE, bindings=(), tokens=(), keyslots=(0,), key_slots=(0,))
     assert "no binding would unlock it; declare a policy" in refusals(unbound, replace(keyed(), policy=None))
-    assert "recovery_key is the passphrase itself" in refusals(DONE, replace(keyed(), recovery=luks.Key("pp")))
-    assert "are both given" in refusals(DONE, replace(keyed(), key=luks.Key("pp", "/k")))
-    assert "the recovery_key is not one line" in refusals(DONE, replace(keyed(), recovery=luks.Key("a\nb")))
-    assert "longer than 512 bytes" in refusals(DONE, replace(keyed(), recovery=luks.Key("ä" * 300)))
+    assert "recovery_key is the passphrase itself" in wrong(replace(keyed(), recovery=luks.Key("pp")))
+    assert "are both given" in wrong(replace(keyed(), key=luks.Key("pp", "/k")))
+    assert "the recovery_key is not one line" in wrong(replace(keyed(), recovery=luks.Key("a\nb")))
+    assert "longer than 512 bytes" in wrong(replace(keyed(), recovery=luks.Key("ä" * 300)))
     full = replace(DONE, keyslots=tuple(range(32)))
     assert "gets no recovery key: all 32 keyslots" in refusals(full, keyed())
 
@@ -325,7 +334,7 @@ def test_absent_closes_and_erases_only_what_is_named() -> None:
     forget = f"remove /backup/luks-a-{UUID}.img, the backup of an erased header"
     assert planned(kept, named) == ["close luks-a on /dev/a", ERASE, forget]
     # Killed after the first copy of the header, and before the backup was removed.
-    half = luks.Disk("foreign", GIB, ("crypto_LUKS",), uuid=UUID, left_backups=kept.left_backups)
+    half = luks.Disk("damaged", GIB, ("crypto_LUKS",), uuid=UUID, left_backups=kept.left_backups)
     assert planned(half, named) == [ERASE, forget]
     assert planned(luks.Disk("blank", GIB, left_backups=kept.left_backups), named) == [forget]
     assert planned(luks.Disk("foreign", GIB, ("xfs",), left_backups=kept.left_backups), named) == []
@@ -338,7 +347,7 @@ def test_erase_is_refused() -> None:
     assert f"/dev/a carries the LUKS2 header 77, and erase names {UUID}" in refusals(other, named)
     used = replace(DONE, uuid=UUID, mapper_users=("mount /srv",))
     assert "cannot be closed: luks-a is in use by mount /srv" in refusals(used, named)
-    assert "it goes with absent alone" in refusals(DONE, replace(named, state="closed"))
+    assert "it goes with absent alone" in wrong(replace(named, state="closed"))
     assert "is labelled luks-b" in refusals(replace(DONE, uuid=UUID, label="luks-b"), named)
     assert "is LUKS1" in refusals(luks.Disk("luks1", GIB, uuid=UUID), named)
     elsewhere = {"luks-b": UUID.replace("-", "")}
@@ -361,7 +370,13 @@ def test_force_wipe() -> None:
         assert "what is in use is never wiped" in refusals(disk, forced)
     assert "set force_wipe for this disk" in refusals(luks.Disk("foreign", GIB, ("xfs",)), wish())
     assert "set force_wipe for this disk" in refusals(luks.Disk("luks1", GIB), wish())
-    assert "set force_wipe" in refusals(luks.Disk("luks1", GIB), replace(forced, state="unbound"))
+    for state in ("unbound", "absent"):
+        assert "is LUKS1, which is left alone" in refusals(luks.Disk("luks1", GIB), replace(forced, state=state))
+    damaged = luks.Disk("damaged", GIB, ("crypto_LUKS",), uuid="77")
+    for state in ("present", "opened", "closed", "unbound"):
+        assert "with one copy of its header damaged, and is never wiped" in refusals(
+            damaged, replace(forced, state=state)
+        )
     assert "no passphrase was given" in refusals(
         luks.Disk("luks1", GIB), replace(forced, key=luks.Key()), passphrase=""
     )
@@ -401,12 +416,89 @@ def test_label_that_names_no_other_disk_of_this_collection(label: str) -> None:
 
 
 def test_more_refusals() -> None:
-    assert "not one line" in refusals(DONE, passphrase="pp\n")
+    assert "not one line" in wrong(passphrase="pp\n")
     assert "no passphrase was given" in refusals(luks.Disk("blank", GIB), passphrase=None)
     assert "in use by mount /x" in refusals(replace(DONE, mapper_users=("mount /x",)), wish("closed"))
     assert "belongs to the LUKS device 77" in refusals(replace(DONE, mapper=""), mappers={"luks-a": "77"})
-    assert "device /dev/a is declared twice; name luks-a is declared twice" in refusals(DONE, wish(), wish())
+    assert "device /dev/a is declared twice; name luks-a is declared twice" in wrong(wish(), wish())
     assert "cannot be bound: no pin" in refusals(replace(DONE, bindings=()), binder=Binder(obstacle="no pin"))
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "-x", "a/b", "../../x", "control", "a b", "luks-\u00fc", "x" * 81, "a\n"]
+)
+def test_names_that_are_no_names_of_a_mapper_and_a_backup(name: str) -> None:
+    assert f"/dev/a: its name is {name!r}" in wrong(replace(wish(), name=name))
+
+
+@pytest.mark.parametrize("erase", ["*", "????", "6cd5edc1", UUID[9:], f"{UUID}*", "../x"])
+def test_a_header_is_given_up_by_its_whole_uuid(tmp_path: Path, erase: str) -> None:
+    assert f"erase is {erase!r}; give the whole UUID" in wrong(replace(wish("absent"), erase=erase))
+
+
+def test_declarations_that_are_refused(tmp_path: Path) -> None:
+    assert "a: give the whole path of the disk" in wrong(wish(device="a"))
+    assert "give the whole path" in wrong(wish(device="/dev/a\0"))
+    assert "the passphrase has a NUL" in wrong(passphrase="p\0p")
+    assert "the passphrase is not text" in wrong(passphrase="\udcff")
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("relative")):
+        assert f"header_backup_dir {place} is no directory" in wrong(backup=str(place))
+
+
+def test_backups_of_a_header_that_is_elsewhere_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = replace(wish("absent"), erase=UUID)
+    blank = luks.Disk("blank", GIB, left_backups=(f"/backup/luks-b-{UUID}.img",))
+    both = {"/dev/a": blank, "/dev/b": replace(DONE, uuid=UUID)}
+    there = replace(wish("opened", device="/dev/b"), name="luks-b")
+    plan = resource(named, there).plan(luks.State(both, UP))
+    assert f"/dev/a does not carry {UUID}, which is on /dev/b" in "; ".join(plan.refusals)
+    monkeypatch.setattr(reading, "BY_UUID", str(tmp_path))
+    (tmp_path / "sdx").touch()
+    (tmp_path / UUID).symlink_to(tmp_path / "sdx")
+    assert f"does not carry {UUID}, which is on {tmp_path}/sdx" in refusals(blank, named)
+    itself = replace(named, device=str(tmp_path / "sdx"))
+    assert resource(itself).plan(luks.State({itself.device: blank}, UP)).refusals == []
+
+
+def test_two_disks_with_one_header_are_refused() -> None:
+    second = replace(wish(device="/dev/b"), name="luks-b")
+    plan = resource(wish(), second).plan(luks.State({"/dev/a": DONE, "/dev/b": DONE}, UP))
+    assert "/dev/a and /dev/b carry the same LUKS header u: one is a copy" in "; ".join(plan.refusals)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.mkdir()])
+def test_a_keyfile_has_a_key_in_it(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "key")
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(8192))
+    wanted = replace(wish(device=str(path)), key=luks.Key(file=str(tmp_path / "key")))
+    run = Recording()
+    plan = resource(wanted, run=run, backup=str(tmp_path)).plan(luks.State({str(path): luks.Disk("blank", GIB)}, UP))
+    with pytest.raises(ClusterError, match="is not a file with a key in it"):
+        plan.steps[0].apply()
+    assert run.calls == []
+
+
+def test_nothing_is_wiped_for_a_format_that_cryptsetup_does_not_take(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(8192))
+
+    class Picky(Recording):
+        def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+            done = super().__call__(argv, **options)
+            if argv[1] == "luksFormat":
+                raise ClusterError("cryptsetup luksFormat: unsupported")
+            return done
+
+    run = Picky(wipefs='{"signatures": [{"device": "disk", "type": "xfs"}]}')
+    wanted = replace(wish(device=str(path)), force_wipe=True, format={"key-size": 123})
+    devices = resource(wanted, run=run, backup=str(tmp_path / "backup"))
+    plan = devices.plan(luks.State({str(path): luks.Disk("foreign", GIB, ("xfs",))}, UP))
+    with pytest.raises(ClusterError, match="unsupported"):
+        plan.steps[0].apply()
+    assert not any("--all" in argv or str(path) in argv for argv in run.calls)
+    assert list((tmp_path / "backup").iterdir()) == []
 
 
 # Reading
@@ -511,7 +603,7 @@ def test_read_luks1_and_the_rest_of_an_erased_header(tmp_path: Path) -> None:
     wishes = [wish(device=str(old)), replace(wish(device=str(half)), name="luks-b")]
     disks = resource(*wishes, run=Recording(wipefs=dump("bookworm", "wipefs_luks"))).read().disks
     assert (disks[str(old)].kind, disks[str(old)].signatures) == ("luks1", ("crypto_LUKS",))
-    assert (disks[str(half)].kind, disks[str(half)].uuid) == ("foreign", "5ad86002-d295-48a5-bbc2-9477be0a7d6f")
+    assert (disks[str(half)].kind, disks[str(half)].uuid) == ("damaged", "5ad86002-d295-48a5-bbc2-9477be0a7d6f")
 
 
 def test_damaged_token_names_the_device(tmp_path: Path) -> None:
@@ -732,7 +824,7 @@ def test_a_disk_that_changed_meanwhile_is_not_wiped(tmp_path: Path, now: str, se
     plan = resource(wanted, run=run).plan(luks.State({str(path): luks.Disk("foreign", GIB, ("xfs",))}, servers))
     with pytest.raises(ClusterError, match=says):
         plan.steps[0].apply()
-    assert not any("--all" in argv for argv in run.calls) and changes(run) == []
+    assert not any("--all" in argv or str(path) in argv[2:] for argv in run.calls if argv[1] != "--no-act")
 
 
 def test_a_disk_that_changed_meanwhile_is_not_erased(tmp_path: Path) -> None:

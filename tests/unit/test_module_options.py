@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,9 @@ import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 
+TOP = Path(__file__).resolve().parents[2]
 PLUGINS = "ansible_collections.personal.cluster.plugins"
-MODULES = sorted(file.stem for file in (Path(__file__).resolve().parents[2] / "plugins/modules").glob("*.py"))
+MODULES = sorted(file.stem for file in (TOP / "plugins/modules").glob("*.py"))
 FIELDS = ("type", "elements", "choices", "default")
 
 
@@ -53,3 +58,22 @@ def test_documented_options_are_those_that_are_taken(name: str, monkeypatch: pyt
     with pytest.raises(Taken) as taken:
         importlib.import_module(f"{PLUGINS}.modules.{name}").main()
     assert comparable(documented(name), "suboptions") == comparable(taken.value.args[0], "options")
+
+
+@pytest.mark.parametrize(
+    "more", [{"devices": ["/dev/x"]}, {"format": "x"}, {"policy": {"tang": ["http://t"]}}, {"unknown": "a"}]
+)
+def test_a_parameter_of_a_wrong_type_gives_no_secret_away(more: dict[str, Any]) -> None:
+    secrets = {"passphrase": "open sesame", "recovery_key": "kept elsewhere"}
+    args = {"devices": [], **secrets, **more}
+    done = subprocess.run(
+        [sys.executable, TOP / "plugins/modules/luks_clevis_bind.py"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": args}),
+        env={**os.environ, "PYTHONPATH": str(TOP / ".build/collections")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert json.loads(done.stdout)["failed"]
+    assert not any(secret in done.stdout + done.stderr for secret in secrets.values())

@@ -14,7 +14,12 @@ from typing import Optional
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import tokens
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import TPM, Policy
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.tokens import Json
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._errors import (
+    ClusterError,
+    CommandFailed,
+    NotYet,
+    Refused,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed, Run
 
 # The thumbprints that each server advertises; None for a server that does not answer. For the TPM: nothing where the
@@ -25,6 +30,8 @@ NO_TPM = "this node has no TPM 2.0 (no /dev/tpmrm0); enable it in the firmware, 
 SCRATCH = "personal-cluster-clevis-"
 CLEVIS_SECONDS = 300.0
 CURLRC = "connect-timeout = {seconds}\nmax-time = {seconds}\n"
+
+TIMEOUT_LIMIT = 3600
 
 
 class Clevis:
@@ -48,7 +55,12 @@ class Clevis:
         return policy.sources
 
     def look(self, urls: Collection[str]) -> Servers:
-        """Ask each server once for its advertisement, and look for the TPM where a policy asks it."""
+        """Ask each server once for its advertisement, and look for the TPM where a policy asks it.
+
+        :raises Refused: there is no time to wait for an answer, or too much.
+        """
+        if not 0 < self._timeout <= TIMEOUT_LIMIT:
+            raise Refused([f"tang_timeout is {self._timeout}; take 1 to {TIMEOUT_LIMIT} seconds"])
         return {url: self._tpm() if url == TPM else self._advertised(url) for url in sorted(set(urls))}
 
     def _advertised(self, url: str) -> Optional[frozenset[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Layout,
@@ -21,6 +22,8 @@ OPTION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 # glusterd keeps an option as a line of a file, and does not start again when there is a line that it cannot read.
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
+T = TypeVar("T")
+
 
 def faults(volumes: Sequence[Wanted]) -> list[str]:
     """Return what is wrong with each volume, and with all of them together."""
@@ -32,7 +35,7 @@ def faults(volumes: Sequence[Wanted]) -> list[str]:
     return found
 
 
-def _twice(values: Iterable[object]) -> list[object]:
+def _twice(values: Iterable[T]) -> list[T]:
     listed = list(values)
     return [value for value in dict.fromkeys(listed) if listed.count(value) > 1]
 

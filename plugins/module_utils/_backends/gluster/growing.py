@@ -92,6 +92,6 @@ def _grown_sets(draft: Draft, have: Volume, have_sets: Sets, want_sets: Sequence
             draft.refuse(REGROUPED)
             return ()
         if wanted.arbiter and grown[-1].key in members:
-            draft.refuse(f"the new brick of a set becomes its arbiter; declare it last, after {brick_names(grown[-1:])}")
+            draft.refuse(f"the new brick of a set becomes its arbiter; declare it last, after {grown[-1]}")
         added += [brick for brick in grown if brick.key not in members]
     return tuple(added)

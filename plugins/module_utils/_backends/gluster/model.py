@@ -194,7 +194,9 @@ def wanted_volume(item: Mapping[str, Any]) -> Wanted:
 def _place(brick: Mapping[str, str]) -> Place:
     path = brick["path"]
     # One spelling; a path from elsewhere than the root stays what it is, and is refused.
-    return brick["host"], "/" * path.startswith("/") + "/".join(part for part in path.split("/") if part not in ("", "."))
+    return brick["host"], "/" * path.startswith("/") + "/".join(
+        part for part in path.split("/") if part not in ("", ".")
+    )
 
 
 def all_places(wanted: Wanted) -> tuple[Place, ...]:

@@ -86,7 +86,10 @@ def may_be_purged(name: str) -> bool:
 
 
 def option_text(value: Any) -> str:
-    """Return an option's value as gluster writes it: YAML's booleans become on and off, a list one with commas; nothing else has one."""
+    """Return an option's value as gluster writes it: YAML's booleans become on and off, a list gets commas.
+
+    What is neither that nor text or a number becomes an empty text, which no option has.
+    """
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Generic, Optional
 
@@ -30,6 +31,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._durable import s
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
+# Room for a LUKS2 header, and a little more.
+TRIAL = 20 * 2**20
+
 
 class Changer(Generic[Policy]):
     """Makes the changes that were planned."""
@@ -54,28 +58,53 @@ class Changer(Generic[Policy]):
 
     @staticmethod
     def _need_keyfile(wish: Wish[Policy]) -> None:
-        if wish.key.file and not os.path.exists(wish.key.file):
+        if not wish.key.file:
+            return
+        if not os.path.isfile(wish.key.file) or not os.path.getsize(wish.key.file):
+            what = "is not a file with a key in it" if os.path.exists(wish.key.file) else "does not exist"
             raise ClusterError(
-                f"{wish.device} was left as it is: keyfile {wish.key.file} does not exist; put it on the node first"
+                f"{wish.device} was left as it is: keyfile {wish.key.file} {what}; put it on the node first"
             )
+
+    def _need_backups(self, device: str) -> None:
+        try:
+            self._reader.backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ClusterError(
+                f"{device} was left as it is: header_backup_dir {self._reader.backup_dir} cannot be made: "
+                f"{error.strerror}"
+            ) from error
 
     def format(self, wish: Wish[Policy], servers: Servers, expected: tuple[str, ...]) -> None:
         """Format a device that still holds nothing but what is expected."""
-        self._need_servers(wish, servers)
-        self._need_keyfile(wish)
+        self._need_all(wish, servers)
         # Between planning and now somebody else may have taken the disk.
         signatures, users = self._reader.signatures(wish.device), self._reader.users(wish.device)
         taken = tuple(signature for signature in signatures if signature not in expected) + users
         if taken:
             raise ClusterError(f"{wish.device} is no longer blank: {', '.join(taken)}; nothing was written to it")
+        self._luks_format(wish, wish.device)
+
+    def _luks_format(self, wish: Wish[Policy], device: str) -> None:
         argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--label", wish.name[:LABEL_LENGTH]]
         argv += [f"--{option}={value}" for option, value in wish.format.items() if value is not None]
-        self.tool([*argv, *wish.key.arguments, wish.device], wish.key.stdin)
+        self.tool([*argv, *wish.key.arguments, device], wish.key.stdin)
+
+    def _try_format(self, wish: Wish[Policy]) -> None:
+        """See that cryptsetup takes the parameters, on a file, before anything is wiped for them."""
+        with tempfile.NamedTemporaryFile(dir=self._reader.backup_dir, prefix=".try-") as stream:
+            stream.truncate(TRIAL)
+            self._luks_format(wish, stream.name)
+
+    def _need_all(self, wish: Wish[Policy], servers: Servers) -> None:
+        self._need_servers(wish, servers)
+        self._need_keyfile(wish)
+        self._need_backups(wish.device)
 
     def wipe(self, wish: Wish[Policy], servers: Servers, signatures: tuple[str, ...]) -> None:
         """Wipe the signatures that were found, when all that follows can be done."""
-        self._need_servers(wish, servers)
-        self._need_keyfile(wish)
+        self._need_all(wish, servers)
+        self._try_format(wish)
         now, users = self._reader.signatures(wish.device), self._reader.users(wish.device)
         if now != signatures or users:
             found = ", ".join((*now, *users)) or "nothing"
@@ -116,7 +145,7 @@ class Changer(Generic[Policy]):
     def _bind_noted(self, wish: Wish[Policy], policy: Policy, slot: int) -> None:
         """Bind, and note the keyslot meanwhile: clevis adds it before its token, and its key dies with clevis."""
         key, note = self._valid(wish), self._note(wish)
-        self._reader.backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._need_backups(wish.device)
         note.write_text(f"{slot}\n")
         for path in (note, note.parent):
             sync(path)
@@ -213,7 +242,7 @@ class Changer(Generic[Policy]):
 
     def save(self, wish: Wish[Policy]) -> None:
         """Replace the device's backup: an older one would bring removed keys back to life."""
-        self._reader.backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._need_backups(wish.device)
         uuid = uuid_of(head(wish.device) or b"")
         target = self._reader.backup(wish.name, uuid)
         new = target.with_suffix(".new")

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Generic, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.changing import Changer
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.declarations import faults
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
-    PASSPHRASE_LENGTH,
     Binder,
     Disk,
     Json,
@@ -22,6 +21,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.pl
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import shown
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan
+from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 
@@ -39,6 +39,7 @@ class LuksDevices(Generic[Policy]):
         """Look at all devices, mappers and servers once.
 
         :raises NotYet: a device carries LUKS, and cryptsetup is not installed.
+        :raises Refused: the declaration makes no sense, whatever is on the disks.
         """
         return self._look(dump=True)
 
@@ -47,6 +48,9 @@ class LuksDevices(Generic[Policy]):
         return self._look(dump=False)
 
     def _look(self, dump: bool) -> State:
+        wrong = faults(self._wishes, self._reader.backup_dir)
+        if wrong:
+            raise Refused(wrong)
         disks = self._reader.disks({wish.device: wish.name for wish in self._wishes}, dump=dump)
         for wish in self._wishes:
             if wish.erase:
@@ -78,7 +82,7 @@ class LuksDevices(Generic[Policy]):
     def plan(self, state: State) -> Plan[State]:
         """Format, bind, clean up, back up, open or close, or give up each device in turn."""
         plan: Plan[State] = Plan(state)
-        plan.refusals += self._faults()
+        plan.refusals += self._copies(state)
         disks = {
             wish.device: DiskPlan(wish, state, plan, self._binder, self._changer, self._reader).make()
             for wish in self._wishes
@@ -86,29 +90,17 @@ class LuksDevices(Generic[Policy]):
         plan.predicted = replace(state, disks={**state.disks, **disks})
         return plan
 
-    def _faults(self) -> list[str]:
-        found = []
-        for name, texts in (
-            ("passphrase", {wish.key.text for wish in self._wishes}),
-            ("recovery_key", {wish.recovery.text for wish in self._wishes}),
-        ):
-            if any("\n" in text for text in texts):
-                found.append(f"the {name} is not one line, and clevis reads no further; remove the line break")
-            if any(len(text.encode()) > PASSPHRASE_LENGTH for text in texts):
-                found.append(f"the {name} is longer than {PASSPHRASE_LENGTH} bytes, and cryptsetup reads no further")
+    def _copies(self, state: State) -> list[str]:
+        """Refuse disks with one header between them: mapper and backup could be those of either."""
+        disks: dict[str, list[str]] = {}
         for wish in self._wishes:
-            if wish.key.text and wish.key.file:
-                found.append(f"{wish.device}: passphrase and keyfile are both given; leave one out")
-            if wish.erase and wish.state != "absent":
-                found.append(f"{wish.device}: erase is given, and the state is {wish.state}; it goes with absent alone")
-            if wish.recovery and wish.recovery == wish.key:
-                found.append(f"{wish.device}: recovery_key is the passphrase itself; choose another one")
-        for what, values in (
-            ("device", [os.path.realpath(wish.device) for wish in self._wishes]),
-            ("name", [wish.name for wish in self._wishes]),
-        ):
-            found += [f"{what} {value} is declared twice" for value in sorted(set(values)) if values.count(value) > 1]
-        return found
+            disks.setdefault(state.disks[wish.device].uuid, []).append(wish.device)
+        return [
+            f"{' and '.join(devices)} carry the same LUKS header {uuid}: one is a copy; take it out of the machine, or "
+            "give it another one with cryptsetup luksUUID"
+            for uuid, devices in disks.items()
+            if uuid and len(devices) > 1
+        ]
 
     def view(self, state: State) -> dict[str, Any]:
         """Return the devices as plain data."""

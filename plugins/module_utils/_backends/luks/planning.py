@@ -83,7 +83,7 @@ class DiskPlan(Generic[Policy]):
         wish, disk = self.wish, self.disk
         if disk.kind == "missing":
             return [] if wish.state == "absent" else ["does not exist; check the path and the cable"]
-        foreign = self._foreign_refusals()
+        foreign = self._damage_refusals() + self._foreign_refusals()
         if foreign:
             return foreign
         if disk.label.startswith(OWN_LABEL) and disk.label != wish.name[:LABEL_LENGTH]:
@@ -99,6 +99,14 @@ class DiskPlan(Generic[Policy]):
             found += [f"cannot be bound: {fault}" for fault in self.binder.faults(wish.policy)]
         return found + self._mapper_refusals()
 
+    def _damage_refusals(self) -> list[str]:
+        if self.disk.kind != "damaged" or self.wish.state == "absent":
+            return []
+        return [
+            "carries LUKS2 with one copy of its header damaged, and is never wiped; mend it with cryptsetup repair or "
+            "restore_header.yml, or give it up: state absent with erase"
+        ]
+
     def _foreign_refusals(self) -> list[str]:
         wish, disk = self.wish, self.disk
         if disk.kind not in FRESH or (wish.state == "absent" and disk.kind != "luks1"):
@@ -109,16 +117,22 @@ class DiskPlan(Generic[Policy]):
             return [" and ".join(words) + ("; what is in use is never wiped" if wish.force_wipe else "")]
         if disk.kind in ("blank", "unfinished") or (wish.force_wipe and wish.state not in ("unbound", "absent")):
             return []
+        if disk.kind == "luks1" and wish.state in ("unbound", "absent"):
+            return ["is LUKS1, which is left alone; erase it by hand: cryptsetup erase, then wipefs --all"]
         convert = "; convert it with cryptsetup convert --type luks2, or," if disk.kind == "luks1" else ";"
         return [f"{held}{convert} if it may be lost, set force_wipe for this disk"]
 
     def _erase_refusals(self) -> list[str]:
         wish, disk = self.wish, self.disk
         names = [name for name, uuid in self.state.mappers.items() if uuid == wish.erase.replace("-", "")]
-        if wish.erase and disk.kind in ("luks2", "unfinished") and disk.uuid != wish.erase:
+        if wish.erase and disk.uuid and disk.kind in ("luks2", "unfinished", "damaged") and disk.uuid != wish.erase:
             return [f"carries the LUKS2 header {disk.uuid}, and erase names {wish.erase}; nothing is erased"]
         if names and disk.kind != "luks2":
             return [f"does not carry {wish.erase}, which is open as {names[0]}; compare device and erase"]
+        if disk.left_backups and disk.uuid != wish.erase:
+            others = [device for device, other in self.state.disks.items() if other.uuid == wish.erase]
+            others += filter(None, [self.reader.elsewhere(wish.erase, wish.device)])
+            return [f"does not carry {wish.erase}, which is on {others[0]}; compare device and erase"] if others else []
         return []
 
     def _mapper_refusals(self) -> list[str]:
@@ -203,7 +217,7 @@ class DiskPlan(Generic[Policy]):
     def _absent(self) -> None:
         wish, disk = self.wish, self.disk
         self._mapper()
-        if wish.erase and disk.uuid == wish.erase and disk.kind in ("luks2", "unfinished", "foreign"):
+        if wish.erase and disk.uuid == wish.erase and disk.kind in ("luks2", "unfinished", "damaged"):
             sentence = f"erase all keyslots and the LUKS2 header {disk.uuid} of {wish.device}; its data is lost"
             self._add(sentence, self.changer.erase, wish)
             self.disk = Disk("blank", disk.size)

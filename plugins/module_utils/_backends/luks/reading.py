@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 MAGIC = b"LUKS\xba\xbe"
+BY_UUID = "/dev/disk/by-uuid"
 # What wipefs calls a LUKS header.
 LUKS = "crypto_LUKS"
 CLEVIS_KDF = ("pbkdf2", 1000)
@@ -98,11 +100,9 @@ class Reader:
         number = self.kernel.number(device)
         size = self.kernel.size(number) if number else os.stat(device).st_size
         if not is_luks2(found):
-            kind = "luks1" if found.startswith(MAGIC) else "foreign" if signatures else "blank"
             uuids = {row.get("uuid") or "" for row in signatures}
-            # The second copy of a header whose first one was wiped by a run that was killed.
             uuid = uuids.pop() if types(signatures) == (LUKS,) and len(uuids) == 1 else ""
-            return Disk(kind, size, types(signatures), self.users(device), uuid)
+            return Disk(_kind(found, signatures), size, types(signatures), self.users(device), uuid)
         disk = Disk("unread", size, uuid=uuid_of(found), label=text_of(found[LABEL_AT]))
         if not dump:
             return disk
@@ -169,7 +169,13 @@ class Reader:
 
     def backups(self, uuid: str) -> list[Path]:
         """Return all backups of a header, whatever the name of its device was."""
-        return sorted(self.backup_dir.glob(f"*-{uuid}.img"))
+        return sorted(self.backup_dir.glob(f"*-{glob.escape(uuid)}.img"))
+
+    def elsewhere(self, uuid: str, device: str) -> str:
+        """Return the device beside this one that carries a header, as udev knows it; empty when there is none."""
+        link = os.path.join(BY_UUID, uuid)
+        found = os.path.realpath(link)
+        return found if os.path.exists(link) and found != os.path.realpath(device) else ""
 
     def _backup(self, name: str, uuid: str, found: bytes) -> tuple[str, str]:
         """Return path and SHA-256 of the backup of the present header, empty texts when there is none."""
@@ -191,6 +197,16 @@ def head(path: str) -> Optional[bytes]:
         raise ClusterError(
             f"{path} cannot be read: {error.strerror}; check the path, the disk and its cable"
         ) from error
+
+
+def _kind(found: bytes, signatures: list[Json]) -> str:
+    """Return what a device is that does not begin with a LUKS2 header."""
+    if found.startswith(MAGIC) and int.from_bytes(found[VERSION_AT], "big") == 1:
+        return "luks1"
+    # One of the two copies of a LUKS2 header: the other was overwritten, or wiped by a run that was killed.
+    if types(signatures) == (LUKS,):
+        return "damaged"
+    return "foreign" if signatures else "blank"
 
 
 def is_luks2(found: bytes) -> bool:
