@@ -40,6 +40,16 @@ def counter_above(lab: Lab, node: str, guest: str, count: int) -> bool:
     return guest_counter(lab, node, guest) > count
 
 
+def test_a_mount_whose_client_died_is_there_again(lab: Lab) -> None:
+    client = "pgrep -f '^/usr/sbin/glusterfs .*/srv/gv1$'"
+    old = lab.out("node1", client)
+    lab.out("node1", f"kill -SEGV {old}")
+    wait_until("gv1 mounted again", lambda: lab.ok("node1", f"{client} && touch /srv/gv1/e2e-probe"), 60)
+    assert lab.out("node1", client) != old
+    lab.out("node1", "rm /srv/gv1/e2e-probe")
+    assert lab.ok("node1", "systemctl is-active personal-cluster-mount-watch@gv1 personal-cluster-mount@gv1")
+
+
 def test_one_node_loses_power_and_then_cannot_reach_tang(lab: Lab) -> None:
     lab.out("node1", f"echo before > {PROBE}")
     lab.kill("node3")

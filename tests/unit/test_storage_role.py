@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -332,6 +334,54 @@ def test_a_dead_mount_is_replaced_and_a_live_one_left_alone(monkeypatch: pytest.
 def test_a_mount_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     Mount(monkeypatch, fails=10_000)
     assert gluster_mount.main("/srv/gv0", 60) == 1
+
+
+class Over(Exception):
+    """Ends what would go on for ever."""
+
+
+def test_a_mount_is_watched_and_only_a_dead_one_mounted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    died = [False, True, False]
+    made: list[str] = []
+
+    def is_dead(_mountpoint: str) -> bool:
+        if not died:
+            raise Over
+        return died.pop(0)
+
+    def main(mountpoint: str, _limit: float) -> int:
+        made.append(mountpoint)
+        return 0
+
+    process = subprocess.Popen(["sleep", "1"])
+    clients = [process.pid, 0, 0]
+    monkeypatch.setattr(gluster_mount, "is_dead", is_dead)
+    monkeypatch.setattr(gluster_mount, "main", main)
+    monkeypatch.setattr(gluster_mount, "client_of", lambda _mountpoint: clients.pop(0))
+    monkeypatch.setattr("time.sleep", lambda _seconds: made.append("slept"))
+    with pytest.raises(Over):
+        gluster_mount.watch("/srv/gv0")
+    assert process.wait(0) is not None, "waited for the client to end"
+    assert made == ["/srv/gv0", "slept", "slept"]
+
+
+def test_the_client_of_a_mount_is_found_by_its_words(tmp_path: Path) -> None:
+    client = tmp_path / "glusterfs"
+    client.symlink_to(sys.executable)
+    process = subprocess.Popen([client, "-c", "print(flush=True); input()", "/srv/gv9"], stdin=-1, stdout=-1)
+    assert process.stdout is not None and process.stdout.readline()
+    assert (gluster_mount.client_of("/srv/gv9"), gluster_mount.client_of("/srv/gv8")) == (process.pid, 0)
+    process.communicate(b"\n")
+
+
+@pytest.mark.parametrize(("number", "dead"), [(errno.ENOTCONN, True), (errno.ENOENT, False), (errno.EIO, False)])
+def test_what_is_not_connected_is_dead(monkeypatch: pytest.MonkeyPatch, number: int, dead: bool) -> None:
+    def statvfs(_path: str) -> None:
+        raise OSError(number, "")
+
+    assert not gluster_mount.is_dead("/")
+    monkeypatch.setattr("os.statvfs", statvfs)
+    assert gluster_mount.is_dead("/srv/gv0") is dead
 
 
 def test_mounted_means_listed() -> None:

@@ -5,15 +5,22 @@
 After a power cut the nodes come up one after the other; a mount before the second one fails.
 
 usage: gluster-mount MOUNTPOINT [SECONDS]
+       gluster-mount --watch MOUNTPOINT
 
 Ends with 0 when the volume is mounted and answers, with 1 after SECONDS (300), so that systemd lets what
 waits for it go on, and tries again.
+
+With --watch it never ends: it mounts a volume again whose client has died. What died so is still listed as mounted, and
+whoever asks it hears that the endpoint is not connected; what an operator unmounted is not listed, and left alone.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import glob
 import os
+import select
 import struct
 import subprocess
 import sys
@@ -26,6 +33,7 @@ IMMUTABLE = 0x10
 MOUNT_LIMIT = 120
 ANSWER_LIMIT = 30
 POLL = 5.0
+WATCH_POLL = 30.0
 
 
 def say(text: str) -> None:
@@ -102,5 +110,54 @@ def main(mountpoint: str, limit: float) -> int:
         time.sleep(POLL)
 
 
+def client_of(mountpoint: str) -> int:
+    """Return the process that serves the mount, 0 when there is none."""
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(path, "rb") as stream:
+                words = stream.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if os.path.basename(words[0]) == "glusterfs" and mountpoint in words[1:]:
+            return int(path.split("/")[2])
+    return 0
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process has ended, at no cost."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        select.select([handle], [], [])
+    finally:
+        os.close(handle)
+
+
+def is_dead(mountpoint: str) -> bool:
+    """Say whether the client of the mount has died."""
+    try:
+        os.statvfs(mountpoint)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def watch(mountpoint: str) -> None:
+    """Mount again each time that the client dies."""
+    while True:
+        if is_dead(mountpoint):
+            say(f"the client of {mountpoint} has died (see its log in /var/log/glusterfs); mounting it again")
+            main(mountpoint, float("inf"))
+        pid = client_of(mountpoint)
+        if pid:
+            wait_for_end(pid)
+        else:
+            time.sleep(WATCH_POLL)
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--watch":
+        watch(sys.argv[2])
     sys.exit(main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 300.0))
