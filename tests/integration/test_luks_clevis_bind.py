@@ -388,6 +388,28 @@ def test_refusals_change_nothing(tangs: list[Tang], disks: list[Path], spoil: An
     assert not (disks[0].parent / "headers").exists()
 
 
+def test_a_damaged_header_is_named_and_never_wiped(disks: list[Path]) -> None:
+    disk = disks[0]
+    wanted = params([disk], None)
+    converge(wanted)
+    whole = disk.read_bytes()
+    with disk.open("r+b") as stream:
+        stream.write(bytes(4096))
+    broken = digest(disk)
+    failed = direct("luks_clevis_bind", with_first(wanted, force_wipe=True))
+    assert failed["failed"] and "one copy of its header damaged, and is never wiped" in failed["msg"], failed["msg"]
+    assert digest(disk) == broken
+    subprocess.run(["cryptsetup", "repair", "--batch-mode", disk], check=True, stdin=subprocess.DEVNULL)
+    assert not direct("luks_clevis_bind", wanted).get("failed")
+    disk.write_bytes(whole)
+    subprocess.run(["cryptsetup", "erase", "--batch-mode", disk], check=True, stdin=subprocess.DEVNULL)
+    empty = digest(disk)
+    elsewhere = {**wanted, "header_backup_dir": str(disks[0].parent / "elsewhere")}
+    failed = direct("luks_clevis_bind", with_first(elsewhere, force_wipe=True))
+    assert failed["failed"] and "carries LUKS2 without a key, and was not being formatted" in failed["msg"]
+    assert digest(disk) == empty
+
+
 def test_wrong_passphrase_keeps_the_header(tangs: list[Tang], disks: list[Path]) -> None:
     disk = disks[0]
     converge(params([disk], None))

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import binder as clevis
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import tokens as clevis_tokens
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -234,6 +234,19 @@ def test_look_asks_each_server_once_and_survives_nonsense() -> None:
     assert found[ONE] and found[ONE] == found[TWO]
     for nonsense in (Answers("<html>"), Answers("{}"), Answers('{"payload": "e30"}'), Answers("", rc=7)):
         assert clevis.Clevis(nonsense, 7).look([ONE]) == {ONE: None}
+
+
+def test_a_key_that_signs_nothing_is_not_pinned() -> None:
+    answers = Answers((RECORDED / "clevis/trixie/adv.json").read_text())
+    tool = clevis.Clevis(answers, 7)
+    servers = tool.look([ONE])
+    known = sorted(servers[ONE] or ())
+    told = [tool.obstacles(policy((ONE, thp)), servers) for thp in known]
+    assert sorted(map(len, told)) == [0, 1]
+    assert any("signs nothing with the key" in found[0] for found in told if found)
+    for limit in (0, -1, 10**12):
+        with pytest.raises(Refused, match=f"tang_timeout is {limit}; take 1 to 3600 seconds"):
+            clevis.Clevis(answers, limit).look([ONE])
 
 
 def test_bind_keeps_the_passphrase_off_the_command_line_and_curl_on_a_leash() -> None:

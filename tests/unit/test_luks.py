@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._run import Compl
 RECORDED = Path(__file__).parent / "recorded" / "cryptsetup"
 RELEASES = ["bookworm", "trixie"]
 GIB = 2**30
+HEADER_SIZE = 16 * 2**20
 WANTED = {"tang": {"url": "http://t1"}}
 OTHER = {"tang": {"url": "http://t2"}}
 FRESH = luks.Binding(0, 1, WANTED, first=True)
@@ -373,6 +375,8 @@ def test_force_wipe() -> None:
     for state in ("unbound", "absent"):
         assert "is LUKS1, which is left alone" in refusals(luks.Disk("luks1", GIB), replace(forced, state=state))
     damaged = luks.Disk("damaged", GIB, ("crypto_LUKS",), uuid="77")
+    erased = replace(DONE, keyslots=(), bindings=(), tokens=())
+    assert "carries LUKS2 without a key, and was not being formatted" in refusals(erased, forced)
     for state in ("present", "opened", "closed", "unbound"):
         assert "with one copy of its header damaged, and is never wiped" in refusals(
             damaged, replace(forced, state=state)
@@ -527,9 +531,13 @@ def test_read_bound_device(tmp_path: Path, release: str) -> None:
     assert len(run.calls) == 1, "one process per LUKS device"
     backup = tmp_path / "backup"
     backup.mkdir()
-    (backup / f"luks-a-{state.uuid}.img").write_bytes(disk.read_bytes())
+    image = backup / f"luks-a-{state.uuid}.img"
+    image.write_bytes(disk.read_bytes())
+    assert not devices.read().disks[str(disk)].saved, "it is not whole"
+    os.truncate(image, HEADER_SIZE)
     assert devices.read().disks[str(disk)].saved
-    (backup / f"luks-a-{state.uuid}.img").write_bytes(disk.read_bytes()[:-1] + b"x")
+    image.write_bytes(disk.read_bytes()[:-1] + b"x")
+    os.truncate(image, HEADER_SIZE)
     assert not devices.read().disks[str(disk)].saved
 
 
@@ -590,10 +598,10 @@ def test_read_what_killed_runs_leave(tmp_path: Path) -> None:
     lost["keyslots"]["1"]["kdf"] = {"type": "argon2id"}
     assert read(lost).leftover is None, "a key that a person added"
     empty = {**bound, "keyslots": {}, "tokens": {}}
+    assert read(empty, "luks-x").kind == "luks2", "nobody noted that it is being formatted"
+    (tmp_path / f"luks-x-{uuid}.formatting").touch()
     assert read(empty, "luks-x").kind == "unfinished"
-    assert read(empty).kind == "luks2", "it is labelled luks-x"
-    (tmp_path / f"luks-x-{uuid}.img").touch()
-    assert read(empty, "luks-x").kind == "luks2", "it had keys once"
+    assert read(empty).kind == "luks2", "it is called luks-x"
 
 
 def test_read_luks1_and_the_rest_of_an_erased_header(tmp_path: Path) -> None:
@@ -654,13 +662,14 @@ def test_info_asks_the_servers_of_the_bindings_and_finds_the_backup(tmp_path: Pa
     uuid = reading.uuid_of(disk.read_bytes())
     backup = tmp_path / f"luks-x-{uuid}.img"
     backup.write_bytes(disk.read_bytes())
+    os.truncate(backup, HEADER_SIZE)
     binder, run = Binder(), Recording(dump("trixie", "tang"))
     reader = reading.Reader(run, binder.parse, str(tmp_path), Kernel(Path("/nonexistent")))
     found = showing.info(reader, binder, [str(disk), str(tmp_path / "none")])["devices"]
     assert found[str(disk)]["tang_keys"] == [{"url": "http://t1", "kid": "k", "advertised": True}]
     assert found[str(disk)]["header_backup"] == {
         "path": str(backup),
-        "sha256": hashlib.sha256(disk.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(backup.read_bytes()).hexdigest(),
     }
     assert found[str(tmp_path / "none")]["kind"] == "missing"
     run.dump = ""

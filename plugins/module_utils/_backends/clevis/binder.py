@@ -30,7 +30,6 @@ NO_TPM = "this node has no TPM 2.0 (no /dev/tpmrm0); enable it in the firmware, 
 SCRATCH = "personal-cluster-clevis-"
 CLEVIS_SECONDS = 300.0
 CURLRC = "connect-timeout = {seconds}\nmax-time = {seconds}\n"
-
 TIMEOUT_LIMIT = 3600
 
 
@@ -42,6 +41,7 @@ class Clevis:
         self._root = root
         self._timeout = timeout
         self._rotation = rotation
+        self._exchanging: frozenset[str] = frozenset()
 
     def parse(self, token: Json) -> Json:
         """Return ``policy`` (canonical) and ``tang_keys`` of a token.
@@ -67,7 +67,10 @@ class Clevis:
         limit = str(self._timeout)
         try:
             answer = self._run(["curl", "-sfg", "--max-time", limit, f"{url}/adv"], ok=None, timeout=self._timeout + 30)
-            return tokens.advertised(answer.stdout) if answer.rc == 0 else None
+            if answer.rc:
+                return None
+            self._exchanging |= tokens.exchanging(answer.stdout)
+            return tokens.advertised(answer.stdout)
         except (CommandFailed, NotYet, KeyError, TypeError, ValueError):
             return None
 
@@ -106,6 +109,8 @@ class Clevis:
                 continue
             if not thp:
                 found.append(f"no thumbprint is pinned for {url}; set thp to what tang-show-keys prints on that server")
+            elif thp in self._exchanging:
+                found.append(f"server {url} signs nothing with the key {thp}; pin what tang-show-keys prints there")
             elif thp not in known:
                 found.append(
                     f"server {url} does not advertise the key {thp}; compare with tang-show-keys on that server"

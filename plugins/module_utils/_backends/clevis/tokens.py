@@ -35,8 +35,18 @@ def thumbprint(jwk: Mapping[str, str]) -> str:
 
 def advertised(answer: str) -> frozenset[str]:
     """Return the thumbprints of all keys in a server's signed advertisement; the signature is clevis' business."""
+    return frozenset(map(thumbprint, _advertised_keys(answer)))
+
+
+def exchanging(answer: str) -> frozenset[str]:
+    """Return the thumbprints of those advertised keys that sign nothing: no client can pin one."""
+    keys = _advertised_keys(answer)
+    return frozenset(thumbprint(key) for key in keys if "verify" not in key.get("key_ops", ["verify"]))
+
+
+def _advertised_keys(answer: str) -> list[Json]:
     payload = json.loads(_unbase64(json.loads(answer)["payload"]))
-    return frozenset(thumbprint(key) for key in payload["keys"])
+    return list(payload["keys"])
 
 
 def server(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Generic, Optional
 
@@ -83,10 +84,14 @@ class Changer(Generic[Policy]):
         taken = tuple(signature for signature in signatures if signature not in expected) + users
         if taken:
             raise ClusterError(f"{wish.device} is no longer blank: {', '.join(taken)}; nothing was written to it")
-        self._luks_format(wish, wish.device)
+        new = str(uuid.uuid4())
+        # A header without a key may also be one whose keys somebody destroyed: only what is noted is formatted again.
+        self._write_note(self._reader.format_note(wish.name, new), "")
+        self._luks_format(wish, wish.device, "--uuid", new)
 
-    def _luks_format(self, wish: Wish[Policy], device: str) -> None:
+    def _luks_format(self, wish: Wish[Policy], device: str, *more: str) -> None:
         argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--label", wish.name[:LABEL_LENGTH]]
+        argv += more
         argv += [f"--{option}={value}" for option, value in wish.format.items() if value is not None]
         self.tool([*argv, *wish.key.arguments, device], wish.key.stdin)
 
@@ -125,8 +130,8 @@ class Changer(Generic[Policy]):
     @staticmethod
     def forget(path: str) -> None:
         """Remove the backup of an erased header: it would bring the keys back to life."""
-        for name in (path, str(Path(path).with_suffix(".binding"))):
-            Path(name).unlink(missing_ok=True)
+        for suffix in (".img", ".binding", ".formatting"):
+            Path(path).with_suffix(suffix).unlink(missing_ok=True)
         sync(Path(path).parent)
 
     def bind(self, wish: Wish[Policy], policy: Policy, slot: int, servers: Servers) -> None:
@@ -146,9 +151,7 @@ class Changer(Generic[Policy]):
         """Bind, and note the keyslot meanwhile: clevis adds it before its token, and its key dies with clevis."""
         key, note = self._valid(wish), self._note(wish)
         self._need_backups(wish.device)
-        note.write_text(f"{slot}\n")
-        for path in (note, note.parent):
-            sync(path)
+        self._write_note(note, f"{slot}\n")
         try:
             self._binder.bind(wish.device, slot, policy, key.text, key.file)
         except CommandFailed:
@@ -158,6 +161,12 @@ class Changer(Generic[Policy]):
             note.unlink()
             raise
         note.unlink()
+
+    @staticmethod
+    def _write_note(note: Path, text: str) -> None:
+        note.write_text(text)
+        for path in (note, note.parent):
+            sync(path)
 
     def _note(self, wish: Wish[Policy]) -> Path:
         return self._reader.note(wish.name, uuid_of(head(wish.device) or b""))
@@ -243,8 +252,8 @@ class Changer(Generic[Policy]):
     def save(self, wish: Wish[Policy]) -> None:
         """Replace the device's backup: an older one would bring removed keys back to life."""
         self._need_backups(wish.device)
-        uuid = uuid_of(head(wish.device) or b"")
-        target = self._reader.backup(wish.name, uuid)
+        own = uuid_of(head(wish.device) or b"")
+        target = self._reader.backup(wish.name, own)
         new = target.with_suffix(".new")
         new.unlink(missing_ok=True)
         self.tool(["cryptsetup", "luksHeaderBackup", "--header-backup-file", str(new), wish.device])
@@ -252,9 +261,10 @@ class Changer(Generic[Policy]):
         for path in (new, self._reader.backup_dir):
             sync(path)
         new.replace(target)
-        for older in self._reader.backups(uuid):
+        for older in self._reader.backups(own):
             if older != target:
                 older.unlink()
+        self._reader.format_note(wish.name, own).unlink(missing_ok=True)
         sync(self._reader.backup_dir)
 
     def open(self, wish: Wish[Policy]) -> None:

@@ -100,7 +100,14 @@ class DiskPlan(Generic[Policy]):
         return found + self._mapper_refusals()
 
     def _damage_refusals(self) -> list[str]:
-        if self.disk.kind != "damaged" or self.wish.state == "absent":
+        if self.wish.state == "absent":
+            return []
+        if self.disk.kind == "luks2" and not self.disk.keyslots:
+            return [
+                "carries LUKS2 without a key, and was not being formatted: restore its header with restore_header.yml, "
+                "or give it up: state absent with erase"
+            ]
+        if self.disk.kind != "damaged":
             return []
         return [
             "carries LUKS2 with one copy of its header damaged, and is never wiped; mend it with cryptsetup repair or "

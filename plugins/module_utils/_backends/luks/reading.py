@@ -15,7 +15,6 @@ from typing import Optional
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEY_SECONDS,
-    LABEL_LENGTH,
     NO_KEY,
     PREFERRED,
     Binding,
@@ -108,9 +107,9 @@ class Reader:
             return disk
         data = self._dump(device)
         keyslots, tokens, bindings = self._metadata(device, data)
-        if not keyslots and not tokens and disk.label == name[:LABEL_LENGTH] and not self.backups(disk.uuid):
+        if not keyslots and not tokens and self.format_note(name, disk.uuid).exists():
             return replace(disk, kind="unfinished", users=self.users(device))
-        saved, sha256 = self._backup(name, disk.uuid, found)
+        saved, sha256 = self._backup(name, disk.uuid, found, _header_size(data))
         return replace(
             disk,
             kind="luks2",
@@ -158,6 +157,10 @@ class Reader:
         """Return where the keyslot is noted that a bind is about to use."""
         return self.backup_dir / f"{name}-{uuid}.binding"
 
+    def format_note(self, name: str, uuid: str) -> Path:
+        """Return where it is noted that a device is being formatted, and nothing is on it yet."""
+        return self.backup_dir / f"{name}-{uuid}.formatting"
+
     def _leftover(self, name: str, uuid: str, data: Json) -> Optional[int]:
         """Return the keyslot that a bind was killed in: noted, made as clevis makes them, and without a token."""
         note = self.note(name, uuid)
@@ -177,10 +180,10 @@ class Reader:
         found = os.path.realpath(link)
         return found if os.path.exists(link) and found != os.path.realpath(device) else ""
 
-    def _backup(self, name: str, uuid: str, found: bytes) -> tuple[str, str]:
-        """Return path and SHA-256 of the backup of the present header, empty texts when there is none."""
+    def _backup(self, name: str, uuid: str, found: bytes, size: int) -> tuple[str, str]:
+        """Return path and SHA-256 of the whole backup of the present header, empty texts when there is none."""
         for path in [self.backup(name, uuid)] if name else self.backups(uuid):
-            if head(str(path)) == found:
+            if head(str(path)) == found and path.stat().st_size == size:
                 with path.open("rb") as stream:
                     return str(path), hashlib.file_digest(stream, "sha256").hexdigest()
         return "", ""
@@ -197,6 +200,12 @@ def head(path: str) -> Optional[bytes]:
         raise ClusterError(
             f"{path} cannot be read: {error.strerror}; check the path, the disk and its cable"
         ) from error
+
+
+def _header_size(data: Json) -> int:
+    """Return the size of a LUKS2 header in bytes: two copies of its binary and its JSON part, and the keyslots."""
+    config = data["config"]
+    return 2 * (BINARY_HEADER + int(config["json_size"])) + int(config["keyslots_size"])
 
 
 def _kind(found: bytes, signatures: list[Json]) -> str:
