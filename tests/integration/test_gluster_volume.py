@@ -456,6 +456,10 @@ def test_a_file_that_was_open_all_the_while_is_written_to_a_reset_brick(glusterd
             lost = {**volume, "reset": glusterds.bricks("opn")[:1]}
             done = both(lambda *, check=False: volumes(glusterds, lost, check=check))
             assert [action.split(" 127.1.1.1:")[0] for action in done["actions"]] == ["reset brick", "start brick"]
+            before = goes_on("the client connects again")
+            wait_until(
+                lambda: int((brick / "open").read_bytes() or 0) > before, "the client has opened the file again", 30
+            )
             # Not by the healing that goes on meanwhile: each write is there at once.
             for _ in range(8):
                 before = goes_on("the writer goes on")
