@@ -47,7 +47,7 @@ types:
 	mypy -p ansible_collections.personal.cluster.plugins
 	MYPYPATH=roles/lab/files:roles/backup/files mypy -p clusterlab -p personal_cluster_backup
 	mypy roles/*/files/*.py roles/lab/files/{guest,node}/*.py
-	MYPYPATH=.build/collections:tools:tests/integration:tests/e2e:roles/lab/files mypy tools tests
+	MYPYPATH=.build/collections:tools:tests/helpers:tests/integration:tests/e2e:roles/lab/files mypy tools tests
 unit:
 	pytest -q tests/unit
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/sbin:/sbin)

@@ -43,6 +43,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+from declared import volume
 
 RECORDED = Path(__file__).parent / "recorded" / "gluster"
 RELEASES = ("10.3", "11.1")
@@ -85,26 +86,8 @@ class Fake:
 
 def item(name: str, **more: Any) -> dict[str, Any]:
     paths = [f"/bricks/{name}/brick", *(["/bricks/gv1b/brick"] if name == "gv1" else [])]
-    return {
-        "name": name,
-        "state": "started",
-        "replica": None,
-        "arbiter": 0,
-        "disperse": None,
-        "redundancy": None,
-        "bricks": [{"host": host, "path": path} for path in paths for host in NODES],
-        "group": None,
-        "options": {},
-        "allow": [],
-        "options_purge": False,
-        "bricks_purge": False,
-        "replace": [],
-        "reset": [],
-        "rebalance": "none",
-        "wait": True,
-        "timeout": 60,
-        **more,
-    }
+    bricks = [{"host": host, "path": path} for path in paths for host in NODES]
+    return volume(**{"name": name, "bricks": bricks, **more})
 
 
 def resource(tmp_path: Path, run: Any, *items: dict[str, Any]) -> Volumes:

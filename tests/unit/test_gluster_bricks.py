@@ -43,6 +43,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+from declared import volume
 
 RELEASES = Path(__file__).parent / "recorded" / "gluster"
 FOLDER: dict[str, Path] = {}
@@ -93,26 +94,8 @@ def places(*names: str, nodes: Sequence[str] = NODES) -> list[dict[str, str]]:
 
 
 def item(*names: str, **more: Any) -> dict[str, Any]:
-    return {
-        "name": "gv2",
-        "state": "started",
-        "replica": None,
-        "arbiter": 0,
-        "disperse": None,
-        "redundancy": None,
-        "bricks": places(*names),
-        "group": None,
-        "options": {"cluster.quorum-type": "auto"},
-        "allow": [],
-        "options_purge": False,
-        "bricks_purge": False,
-        "replace": [],
-        "reset": [],
-        "rebalance": "none",
-        "wait": True,
-        "timeout": 60,
-        **more,
-    }
+    usual = {"name": "gv2", "bricks": places(*names), "options": {"cluster.quorum-type": "auto"}}
+    return volume(**{**usual, **more})
 
 
 class Site(Volumes):

@@ -14,31 +14,14 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+from declared import volume
 
 NODES = ("node1", "node2", "node3")
 
 
 def item(**more: Any) -> dict[str, Any]:
-    return {
-        "name": "gv0",
-        "state": "started",
-        "replica": None,
-        "arbiter": 0,
-        "disperse": None,
-        "redundancy": None,
-        "bricks": [{"host": host, "path": "/bricks/gv0/brick"} for host in NODES],
-        "group": None,
-        "options": {},
-        "allow": [],
-        "options_purge": False,
-        "bricks_purge": False,
-        "replace": [],
-        "reset": [],
-        "rebalance": "none",
-        "wait": True,
-        "timeout": 60,
-        **more,
-    }
+    bricks = [{"host": host, "path": "/bricks/gv0/brick"} for host in NODES]
+    return volume(**{"name": "gv0", "bricks": bricks, **more})
 
 
 def refusal(tmp_path: Path, *items: dict[str, Any]) -> str:
@@ -78,7 +61,6 @@ def test_names_that_gluster_would_take_for_something_else(tmp_path: Path, name: 
         ({"replica": -3}, "replica is -3"),
         ({"replica": 2, "arbiter": 1}, "an arbiter is the third brick of replica 3"),
         ({"replica": 1, "arbiter": 1}, "an arbiter is the third brick of replica 3"),
-        ({"arbiter": 2}, "an arbiter is the third brick of replica 3"),
         ({"disperse": 3, "redundancy": 1, "arbiter": 1}, "an arbiter is the third brick of replica 3"),
         ({"disperse": 3, "redundancy": 0}, "disperse 3 with redundancy 0"),
         ({"disperse": 4, "redundancy": 2}, "disperse 4 with redundancy 2"),

@@ -61,7 +61,7 @@ def _layout_faults(layout: Layout) -> list[str]:
     found = []
     if layout.replica < 1:
         found.append(f"replica is {layout.replica}; take 3")
-    if layout.arbiter not in (0, 1) or (layout.arbiter and layout.size != 3) or (layout.arbiter and layout.disperse):
+    if layout.arbiter and (layout.replica != 3 or layout.disperse):
         found.append("an arbiter is the third brick of replica 3: take arbiter 1 with replica 3, or none")
     if (layout.disperse or layout.redundancy) and not 0 < 2 * layout.redundancy < layout.disperse:
         found.append(
