@@ -294,8 +294,8 @@ devices:
   type: dict
   contains:
     kind:
-      description: V(blank), V(foreign), V(luks1), V(luks2), V(damaged) with one copy of its header left, V(unfinished),
-        V(missing), or V(unread) before cryptsetup is installed.
+      description: V(blank), V(foreign), V(luks1), V(luks2), V(damaged) with a copy of its header that is
+        not whole, V(unfinished), V(missing), or V(unread) before cryptsetup is installed.
       type: str
       returned: always
     size:

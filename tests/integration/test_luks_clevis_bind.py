@@ -397,10 +397,18 @@ def test_a_damaged_header_is_named_and_never_wiped(disks: list[Path]) -> None:
         stream.write(bytes(4096))
     broken = digest(disk)
     failed = direct("luks_clevis_bind", with_first(wanted, force_wipe=True))
-    assert failed["failed"] and "one copy of its header damaged, and is never wiped" in failed["msg"], failed["msg"]
+    assert failed["failed"] and "with a damaged header, and is never wiped" in failed["msg"], failed["msg"]
     assert digest(disk) == broken
     subprocess.run(["cryptsetup", "repair", "--batch-mode", disk], check=True, stdin=subprocess.DEVNULL)
     assert not direct("luks_clevis_bind", wanted).get("failed")
+    with disk.open("r+b") as stream:
+        for copy in (0, 16384):
+            stream.seek(copy + 448)
+            stream.write(bytes(64))
+    broken = digest(disk)
+    failed = direct("luks_clevis_bind", with_first(wanted, force_wipe=True))
+    assert failed["failed"] and "with a damaged header, and is never wiped" in failed["msg"], failed["msg"]
+    assert digest(disk) == broken
     disk.write_bytes(whole)
     subprocess.run(["cryptsetup", "erase", "--batch-mode", disk], check=True, stdin=subprocess.DEVNULL)
     empty = digest(disk)

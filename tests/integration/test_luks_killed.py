@@ -26,6 +26,8 @@ needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
 
 MODULE = "ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind"
 HEADER = 16 * 2**20
+SECOND_COPY = 16 * 2**10
+CHECKSUM = 0x1C0
 # A tool that does what it is told to, and more when it is called with WORD among its arguments for the time NUMBER.
 TOOL = """#!/bin/bash
 count=0
@@ -142,6 +144,15 @@ def metadata(disk: Path) -> dict[str, Any]:
     return found
 
 
+def tear(disk: Path) -> None:
+    """Leave of a header what cryptsetup has written at first: one copy, without its checksum."""
+    with disk.open("r+b") as stream:
+        stream.seek(CHECKSUM)
+        stream.write(bytes(64))
+        stream.seek(SECOND_COPY)
+        stream.write(bytes(SECOND_COPY))
+
+
 def unlocks(disk: Path) -> bool:
     """Tell whether any binding of the disk decrypts."""
     slots = [token["keyslots"][0] for token in metadata(disk)["tokens"].values() if token["keyslots"]]
@@ -256,12 +267,17 @@ def test_killed_while_keys_change(tang: dict[str, str], disk: Path, tmp_path: Pa
     assert number > 1, f"nothing was killed at {word}"
 
 
-def test_killed_while_it_formats(tang: dict[str, str], disk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
+def test_killed_while_it_formats(tang: dict[str, str], disk: Path, tmp_path: Path, torn: bool) -> None:
     slow = {"sector_size": 512, "pbkdf": "pbkdf2", "pbkdf_force_iterations": 3000000}
-    early = 'until [ "$(head -c4 "${!#}")" = LUKS ]; do sleep 0.01; done'
+    # The checksum of the second copy is the last that is written before the first key is derived.
+    last = f'tail -c +{SECOND_COPY + CHECKSUM + 1} "${{!#}}" | head -c 32 | tr -d "\\0"'
+    early = f'until [ "$({last} | wc -c)" -gt 0 ]; do sleep 0.01; done'
     more = f'"$REAL" "$@" <&0 & {early}; kill -KILL 0'
     assert run(params(disk, tang, format=slow), **tool(tmp_path, "luksFormat", 1, more)).get("killed")
     assert metadata(disk)["keyslots"] == {}, "killed too late to show anything"
+    if torn:
+        tear(disk)
     converges(params(disk, tang))
     assert unlocks(disk)
 

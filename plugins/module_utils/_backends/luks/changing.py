@@ -123,7 +123,7 @@ class Changer(Generic[Policy]):
             raise ClusterError(f"{wish.device} was not erased: it is in use by {', '.join(users)}")
         if is_luks2(found) and uuid_of(found) != wish.erase:
             raise ClusterError(f"{wish.device} was not erased: it carries the LUKS2 header {uuid_of(found)} now")
-        if is_luks2(found):
+        if self._reader.dump(wish.device):
             self.tool(["cryptsetup", "erase", "--batch-mode", wish.device])
         self.tool(["wipefs", "--all", "--types", LUKS, "--", wish.device])
 

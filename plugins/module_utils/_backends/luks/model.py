@@ -17,6 +17,8 @@ LABEL_LENGTH = 47
 PASSPHRASE_LENGTH = 512
 KEYSLOTS = 32
 KEY_SECONDS = 600.0
+# Exit codes of cryptsetup.
+NO_HEADER = 1
 NO_KEY = 2
 PREFERRED = 2
 
@@ -160,11 +162,12 @@ class Binding:
 class Disk:
     """One device as it is.
 
-    ``kind`` is missing, blank, foreign, luks1, luks2, damaged for LUKS2 of whose header one copy is left, unfinished
-    for LUKS2 of ours that has never had a key, or unread when cryptsetup is not there yet. ``sha256`` is that of the
-    backup of its header, and known only while the backup is the present header. ``key_slots`` and ``recovery_slots``
-    are those that the declared keys open, as far as that was tried. ``left_backups`` are those of the header that is
-    to be erased. ``leftover`` is a keyslot that a killed bind left, and nobody has the key of.
+    ``kind`` is missing, blank, foreign, luks1, luks2, damaged for LUKS2 of whose header one copy or both are not
+    whole, unfinished for LUKS2 of ours that has never had a key, or unread when cryptsetup is not there yet.
+    ``sha256`` is that of the backup of its header, and known only while the backup is the present header.
+    ``key_slots`` and ``recovery_slots`` are those that the declared keys open, as far as that was tried.
+    ``left_backups`` are those of the header that is to be erased. ``leftover`` is a keyslot that a killed bind
+    left, and nobody has the key of.
     """
 
     kind: str

@@ -110,8 +110,8 @@ class DiskPlan(Generic[Policy]):
         if self.disk.kind != "damaged":
             return []
         return [
-            "carries LUKS2 with one copy of its header damaged, and is never wiped; mend it with cryptsetup repair or "
-            "restore_header.yml, or give it up: state absent with erase"
+            "carries LUKS2 with a damaged header, and is never wiped; mend it with cryptsetup repair, which needs one "
+            "whole copy of the header, or with restore_header.yml, or give it up: state absent with erase"
         ]
 
     def _foreign_refusals(self) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Optional
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEY_SECONDS,
+    NO_HEADER,
     NO_KEY,
     PREFERRED,
     Binding,
@@ -105,9 +106,11 @@ class Reader:
         disk = Disk("unread", size, uuid=uuid_of(found), label=text_of(found[LABEL_AT]))
         if not dump:
             return disk
-        data = self._dump(device)
+        data, noted = self.dump(device), self.format_note(name, disk.uuid).exists()
+        if not data:
+            return replace(disk, kind="unfinished" if noted else "damaged", users=self.users(device))
         keyslots, tokens, bindings = self._metadata(device, data)
-        if not keyslots and not tokens and self.format_note(name, disk.uuid).exists():
+        if noted and not keyslots and not tokens:
             return replace(disk, kind="unfinished", users=self.users(device))
         saved, sha256 = self._backup(name, disk.uuid, found, _header_size(data))
         return replace(
@@ -124,10 +127,15 @@ class Reader:
 
     def metadata(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
         """Return keyslots, tokens and clevis bindings of a LUKS2 device."""
-        return self._metadata(device, self._dump(device))
+        data = self.dump(device)
+        if not data:
+            raise ClusterError(f"{device}: both copies of its header are damaged; see restore_header.yml")
+        return self._metadata(device, data)
 
-    def _dump(self, device: str) -> Json:
-        data: Json = json.loads(self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout)
+    def dump(self, device: str) -> Json:
+        """Return what a header says; empty when neither copy of it is whole."""
+        done = self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device], ok=(0, NO_HEADER))
+        data: Json = {} if done.rc else json.loads(done.stdout)
         return data
 
     def _metadata(self, device: str, data: Json) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
