@@ -72,7 +72,7 @@ TEST_LAB := LAB_DIR=$${LAB_DIR:-$(CURDIR)/.lab-test} LAB_PORT_BASE=$${LAB_PORT_B
 define scenarios
 	@$(TEST_LAB) $(CLUSTERLAB) destroy
 	@$(TEST_LAB) $(CLUSTERLAB) up $(1)
-	$(TEST_LAB) pytest -x -v -s --durations=0 --durations-min=1 tests/e2e -m $(2)
+	$(TEST_LAB) pytest -x -v -s tests/e2e -m $(2)
 	@$(TEST_LAB) $(CLUSTERLAB) destroy
 endef
 

@@ -11,3 +11,10 @@ from cluster import Lab
 def lab() -> Lab:
     """The lab that `make lab-up` booted."""
     return Lab()
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Tell at once how long a scenario took: a run that is stopped prints no list of durations."""
+    if report.when != "call":
+        return None
+    return report.outcome, report.outcome[0].upper(), f"{report.outcome.upper()} after {report.duration:.0f} s"

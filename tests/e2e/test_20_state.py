@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import testinfra
-from cluster import NODES, Lab
+from cluster import NODES, Lab, changed
 from clusterlab import machines
+
+LAYERS = ("preflight", "base", "network", "encryption", "storage", "hypervisor", "backup", "telemetry")
 
 
 @pytest.fixture(scope="module", params=NODES)
@@ -90,3 +92,11 @@ def test_a_controller_without_the_authority_makes_no_second_one(lab: Lab, tmp_pa
     assert outcome.rc != 0 and "trusts a certificate authority already" in outcome.output
     assert not (tmp_path / "elsewhere").exists()
     assert lab.out("node1", "sha256sum /etc/ssl/personal-cluster/*") == trusted
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layer", LAYERS)
+def test_each_layer_alone_changes_nothing(lab: Lab, layer: str) -> None:
+    outcome = lab.playbook("site.yml", "--tags", layer)
+    assert outcome.rc == 0 and changed(outcome) == {}
+    assert set(outcome.hosts) & set(NODES), f"--tags {layer} ran nothing"
