@@ -35,7 +35,8 @@ lab-destroy: ## Remove the machines and their disks; the image stays
 lab-ssh: ## Log in: make lab-ssh NODE=node1
 	@$(CLUSTERLAB) ssh $(NODE)
 
-.PHONY: check lint types unit integration integration-gluster integration-others integration-long integration-release
+INTEGRATION := integration-gluster integration-encryption integration-others
+.PHONY: check lint types unit integration $(INTEGRATION) integration-long integration-release
 check: bootstrap lint types unit ## The fast part: linters, types, unit tests
 lint:
 	ruff check .
@@ -51,21 +52,24 @@ types:
 unit:
 	pytest -q tests/unit
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/sbin:/sbin)
-# Gluster's tests wait most of the time: make test runs others beside them, but none that needs a host without glusterd.
+# Three lanes that wait most of the time, side by side in make test. What needs glusterd to itself is in one of them.
 # They build on each other's volumes, so the long ones among them run with the rest of their file.
 GLUSTER_TESTS := $(addprefix tests/integration/,test_gluster_volume.py test_backup_runner.py)
-integration: integration-gluster integration-others ## Each module against the real tool, on this computer
+ENCRYPTION_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,luks_clevis_bind luks_killed luks_escrow tang_keys rotate_tang))
+OTHER_TESTS := tests/integration $(addprefix --ignore=,$(GLUSTER_TESTS) $(ENCRYPTION_TESTS))
+integration: $(INTEGRATION) ## Each module against the real tool, on this computer
 integration-gluster: bootstrap-test
 	$(AS_ROOT) pytest -q $(GLUSTER_TESTS) -m "not long"
+integration-encryption: bootstrap-test
+	$(AS_ROOT) pytest -q $(ENCRYPTION_TESTS) -m "not long"
 integration-others: bootstrap-test
-	$(AS_ROOT) pytest -q tests/integration $(addprefix --ignore=,$(GLUSTER_TESTS)) -m "not long"
+	$(AS_ROOT) pytest -q $(OTHER_TESTS) -m "not long"
 integration-long: bootstrap-test ## Killed runs of modules, and playbooks against the real tools
 	$(AS_ROOT) pytest -q $(GLUSTER_TESTS)
-	$(AS_ROOT) pytest -q tests/integration $(addprefix --ignore=,$(GLUSTER_TESTS)) -m long
+	$(AS_ROOT) pytest -q $(ENCRYPTION_TESTS) -m long
 # This computer has the tools of one release; GlusterFS, cryptsetup, clevis and tang of the other are tested in a chroot.
-RELEASE_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,gluster_volume luks_clevis_bind luks_killed luks_escrow tang_keys rotate_tang))
 integration-release: bootstrap-test ## Encryption and storage with the tools of RELEASE (default trixie), long tests too
-	$(AS_ROOT) tools/in-release $(or $(RELEASE),trixie) python3 -m pytest -q -p no:cacheprovider $(RELEASE_TESTS)
+	$(AS_ROOT) tools/in-release $(or $(RELEASE),trixie) python3 -m pytest -q -p no:cacheprovider tests/integration/test_gluster_volume.py $(ENCRYPTION_TESTS)
 
 # The tests' lab is another one than yours: it begins with bare nodes and ends removed. Its image is kept.
 TEST_LAB := LAB_DIR=$${LAB_DIR:-$(CURDIR)/.lab-test} LAB_PORT_BASE=$${LAB_PORT_BASE:-2300}
@@ -86,7 +90,7 @@ e2e-long: bootstrap ## Killed runs, and the other Debian release
 	$(call scenarios,--release bookworm,"not long")
 # Building the image waits for one processor and the network: the short tests run beside it.
 test: bootstrap-test ## Everything a release needs, the lab included
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lab-image check integration-gluster integration-others
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=line lab-image check $(INTEGRATION)
 	@$(MAKE) --no-print-directory e2e
 test-all: test integration-long integration-release e2e-long ## The long runs too
 bench: ## Cost of a no-change run on a converged lab

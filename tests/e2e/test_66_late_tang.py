@@ -66,3 +66,7 @@ def test_tang_is_silent_for_ten_minutes(lab: Lab, back: Callable[[], object]) ->
     assert not lab.ok("node3", "journalctl -b --no-pager | grep -i 'ordering cycle'")
     assert lab.out("node3", "systemctl list-units --failed --no-legend --plain") == ""
     wait_until_whole(lab)
+    # A brick that was away has forgotten who holds which image; the others have not.
+    refused = lab.run("node1", "personal-cluster-backup restore --vm g2", limit=300)
+    assert refused.returncode == 1 and "open for writing" in refused.stdout + refused.stderr
+    assert guest_running(lab, HOMES["g2"], "g2")
