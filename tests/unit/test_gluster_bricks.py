@@ -253,6 +253,20 @@ def test_a_task_is_asked_again_while_its_process_begins_or_ends(
     assert not answers
 
 
+def test_a_slow_answer_is_waited_for_and_its_absence_is_no_refusal(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        asked.extend(argv)
+        return Completed(1, "Error : Request timed out\n", "")
+
+    with pytest.raises(
+        ClusterError, match="add-brick gv0: no answer within 300 s; the pool may still be at work on it"
+    ):
+        Cli(run, str(tmp_path), "", 0)("volume", "add-brick", "gv0", "n4:/b")
+    assert "--timeout=300" in asked
+
+
 def test_a_task_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     call = Moved(("volume", "rebalance", "gv2", "status"), -1, "run again")

@@ -16,12 +16,15 @@ from typing import Any
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
-CLI_LIMIT = 300.0
+# Seconds that gluster waits for glusterd: by itself 120, and adding bricks to a busy pool of six takes longer.
+ANSWER_LIMIT = 300
+CLI_LIMIT = ANSWER_LIMIT + 60.0
 # At every call the CLI starts a Python to learn whether geo-replication is there: four of the five seconds that a call
 # takes on a slow machine. The wrapper that starts it lets PYTHON name another interpreter.
 WITHOUT_GEOREPLICATION = {"PYTHON": "/bin/true"}
 POLL = 1.0
 NO_DAEMON = "Connection failed"
+TOO_LATE = "Request timed out"
 BUSY = ("Another transaction", "Locking failed", "Locking volume", "lock timed out")
 # Options that every module of this backend takes: which glusterd to ask.
 OPTIONS: dict[str, Any] = {
@@ -42,7 +45,8 @@ class Cli:
     def __init__(self, run: Run, workdir: str, sock: str, timeout: float) -> None:
         self._run = run
         self.workdir = workdir
-        self._words = ["gluster", *([f"--glusterd-sock={sock}"] if sock else []), "--mode=script", "--xml"]
+        place = [f"--glusterd-sock={sock}"] if sock else []
+        self._words = ["gluster", *place, f"--timeout={ANSWER_LIMIT}", "--mode=script", "--xml"]
         self.timeout = timeout
 
     def __call__(self, *words: str) -> ET.Element:
@@ -81,6 +85,8 @@ class Cli:
             said = " ".join((done.stdout + " " + done.stderr).split())[:500]
             if NO_DAEMON in said:
                 raise self._absent("glusterd does not answer") from error
+            if TOO_LATE in said:
+                said = f"no answer within {ANSWER_LIMIT} s; the pool may still be at work on it, run again"
             raise ClusterError(f"gluster {' '.join(words[:3])}: {said or 'no answer'}") from error
 
     def _absent(self, what: str) -> ClusterError:
