@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From bare nodes to a converged cluster: check, refuse, converge."""
+"""From bare nodes to a converged cluster: check, refuse, converge, and check again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cluster import NODES, Lab
+from cluster import NODES, Lab, changed
 
 
 def digest(file: Path) -> str:
@@ -48,3 +48,10 @@ def test_site_converges(lab: Lab) -> None:
     outcome = lab.playbook("site.yml")
     print("seconds per layer:", {layer: round(seconds) for layer, seconds in outcome.layers().items()})
     assert outcome.rc == 0
+
+
+def test_check_and_diff_are_silent_on_the_converged_cluster(lab: Lab) -> None:
+    outcome = lab.playbook("site.yml", "--check", "--diff")
+    print("module executions:", outcome.executions(), "layers:", outcome.layers())
+    assert outcome.rc == 0 and changed(outcome) == {}
+    assert not [line for line in outcome.output.splitlines() if line.startswith(("+++", "---", "@@"))]

@@ -100,11 +100,3 @@ def test_each_layer_alone_changes_nothing(lab: Lab, layer: str) -> None:
     outcome = lab.playbook("site.yml", "--tags", layer)
     assert outcome.rc == 0 and changed(outcome) == {}
     assert set(outcome.hosts) & set(NODES), f"--tags {layer} ran nothing"
-
-
-@pytest.mark.long
-def test_check_and_diff_are_silent_on_the_converged_cluster(lab: Lab) -> None:
-    outcome = lab.playbook("site.yml", "--check", "--diff")
-    print("module executions:", outcome.executions(), "layers:", outcome.layers())
-    assert outcome.rc == 0 and changed(outcome) == {}
-    assert not [line for line in outcome.output.splitlines() if line.startswith(("+++", "---", "@@"))]

@@ -14,6 +14,9 @@ from typing import Any
 
 PASSPHRASE = "correct horse battery staple"
 RECOVERY = "a recovery key that is kept elsewhere"
+# Where the second copy of a LUKS2 header begins, and where in each copy its checksum is.
+SECOND_COPY = 16 * 2**10
+CHECKSUM = 0x1C0
 CHEAP = {"sector_size": 512, "pbkdf": "pbkdf2", "pbkdf_force_iterations": 1000}
 
 
@@ -79,6 +82,13 @@ def blank_disk(path: Path) -> Path:
     with path.open("wb") as stream:
         stream.truncate(20 * 2**20)
     return path
+
+
+def overwrite(path: Path, start: int, length: int) -> None:
+    """Overwrite a part of a disk with zeros."""
+    with path.open("r+b") as stream:
+        stream.seek(start)
+        stream.write(bytes(length))
 
 
 def digest(path: Path) -> str:

@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 from encryption import (
+    CHECKSUM,
     PASSPHRASE,
     RECOVERY,
+    SECOND_COPY,
     Tang,
     blank_disk,
     digest,
     free_port,
     metadata,
+    overwrite,
     params,
     unlocks,
 )
@@ -221,6 +224,17 @@ def test_absent_erases_what_is_named(tangs: list[Tang], disks: list[Path]) -> No
     assert subprocess.run(["cryptsetup", "repair", "-q", disk], capture_output=True, check=False).returncode != 0
 
 
+def test_what_is_left_of_a_damaged_header_is_erased_with_its_keyslots(disks: list[Path]) -> None:
+    disk = disks[0]
+    found = converge(params([disk], None))["devices"][str(disk)]
+    keyslot = slice(2 * SECOND_COPY, 2 * SECOND_COPY + 258048)
+    key = disk.read_bytes()[keyslot]
+    overwrite(disk, 0, 4096)
+    done = converge(with_first(params([disk], None), state="absent", erase=found["uuid"]))
+    assert done["devices"][str(disk)]["kind"] == "blank"
+    assert disk.read_bytes()[keyslot] != key, "the keyslot is still there"
+
+
 def test_force_wipe_takes_the_named_disk_alone(tangs: list[Tang], disks: list[Path]) -> None:
     foreign(disks[0], tangs[0])
     luks1(disks[1], tangs[0])
@@ -393,18 +407,15 @@ def test_a_damaged_header_is_named_and_never_wiped(disks: list[Path]) -> None:
     wanted = params([disk], None)
     converge(wanted)
     whole = disk.read_bytes()
-    with disk.open("r+b") as stream:
-        stream.write(bytes(4096))
+    overwrite(disk, 0, 4096)
     broken = digest(disk)
     failed = direct("luks_clevis_bind", with_first(wanted, force_wipe=True))
     assert failed["failed"] and "with a damaged header, and is never wiped" in failed["msg"], failed["msg"]
     assert digest(disk) == broken
     subprocess.run(["cryptsetup", "repair", "--batch-mode", disk], check=True, stdin=subprocess.DEVNULL)
     assert not direct("luks_clevis_bind", wanted).get("failed")
-    with disk.open("r+b") as stream:
-        for copy in (0, 16384):
-            stream.seek(copy + 448)
-            stream.write(bytes(64))
+    for copy in (0, SECOND_COPY):
+        overwrite(disk, copy + CHECKSUM, 64)
     broken = digest(disk)
     failed = direct("luks_clevis_bind", with_first(wanted, force_wipe=True))
     assert failed["failed"] and "with a damaged header, and is never wiped" in failed["msg"], failed["msg"]

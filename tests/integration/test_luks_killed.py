@@ -19,15 +19,13 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._lock import lock_file, locked_within
-from encryption import PASSPHRASE, RECOVERY, Tang, blank_disk, free_port
+from encryption import CHECKSUM, PASSPHRASE, RECOVERY, SECOND_COPY, Tang, blank_disk, free_port, overwrite
 from harness import TOP, needs
 
 needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
 
 MODULE = "ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind"
 HEADER = 16 * 2**20
-SECOND_COPY = 16 * 2**10
-CHECKSUM = 0x1C0
 # A tool that does what it is told to, and more when it is called with WORD among its arguments for the time NUMBER.
 TOOL = """#!/bin/bash
 count=0
@@ -146,11 +144,8 @@ def metadata(disk: Path) -> dict[str, Any]:
 
 def tear(disk: Path) -> None:
     """Leave of a header what cryptsetup has written at first: one copy, without its checksum."""
-    with disk.open("r+b") as stream:
-        stream.seek(CHECKSUM)
-        stream.write(bytes(64))
-        stream.seek(SECOND_COPY)
-        stream.write(bytes(SECOND_COPY))
+    overwrite(disk, CHECKSUM, 64)
+    overwrite(disk, SECOND_COPY, SECOND_COPY)
 
 
 def unlocks(disk: Path) -> bool:

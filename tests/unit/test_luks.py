@@ -16,7 +16,12 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks im
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import model as luks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import reading, showing
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
+from ansible_collections.personal.cluster.plugins.module_utils._errors import (
+    ClusterError,
+    CommandFailed,
+    NotYet,
+    Refused,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
 RECORDED = Path(__file__).parent / "recorded" / "cryptsetup"
@@ -514,6 +519,27 @@ def head(tmp_path: Path, release: str, name: str = "disk") -> Path:
 
 def dump(release: str, name: str) -> str:
     return (RECORDED / release / f"{name}.json").read_text()
+
+
+class Failing(Recording):
+    """A cryptsetup that reads no header, and says why."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self.said = said
+
+    def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+        if argv[1] == "luksDump":
+            raise CommandFailed(f"cryptsetup luksDump failed with exit code 1: {self.said}")
+        return super().__call__(argv, **options)
+
+
+def test_a_disk_that_cannot_be_read_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    disk = str(head(tmp_path, "trixie"))
+    torn = resource(wish(device=disk), run=Failing(f"Device {disk} is not a valid LUKS device."))
+    assert torn.read().disks[disk].kind == "damaged"
+    with pytest.raises(CommandFailed, match="Input/output error"):
+        resource(wish(device=disk), run=Failing("Input/output error")).read()
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -17,10 +17,10 @@ LABEL_LENGTH = 47
 PASSPHRASE_LENGTH = 512
 KEYSLOTS = 32
 KEY_SECONDS = 600.0
-# Exit codes of cryptsetup.
-NO_HEADER = 1
-NO_KEY = 2
 PREFERRED = 2
+# How cryptsetup tells of a key that opens nothing, and of a header of which no copy is whole.
+NO_KEY = 2
+NO_HEADER = "is not a valid LUKS device"
 
 
 class Binder(Protocol[PolicyIn]):

@@ -23,7 +23,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Json,
     Key,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 MAGIC = b"LUKS\xba\xbe"
@@ -134,8 +134,14 @@ class Reader:
 
     def dump(self, device: str) -> Json:
         """Return what a header says; empty when neither copy of it is whole."""
-        done = self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device], ok=(0, NO_HEADER))
-        data: Json = {} if done.rc else json.loads(done.stdout)
+        try:
+            done = self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device])
+        except CommandFailed as error:
+            # A disk that cannot be read ends with the same exit code, and is no damaged header.
+            if NO_HEADER not in str(error):
+                raise
+            return {}
+        data: Json = json.loads(done.stdout)
         return data
 
     def _metadata(self, device: str, data: Json) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
