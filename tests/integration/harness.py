@@ -72,7 +72,8 @@ def run_module(
 
 def direct(name: str, params: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
     """Return the result of module ``name`` run without Ansible around it: the same code in a fifth of the time."""
-    args = {"ANSIBLE_MODULE_ARGS": {**params, "_ansible_check_mode": check, "_ansible_diff": True}}
+    told = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_module_name": f"personal.cluster.{name}"}
+    args = {"ANSIBLE_MODULE_ARGS": {**params, **told}}
     done = subprocess.run(
         [sys.executable, TOP / "plugins" / "modules" / f"{name}.py"],
         input=json.dumps(args),

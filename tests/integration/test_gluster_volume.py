@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_lost_healers
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import Healers
+from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 from harness import direct, needs, run_module
 
 HOSTS = ("127.1.1.1", "127.1.1.2", "127.1.1.3")
@@ -583,6 +587,29 @@ def test_a_reinstalled_host_is_itself_again(glusterds: Glusterds) -> None:
     assert done["actions"][0].startswith("reset brick 127.1.1.3:") and gate(glusterds, volumes=["two"])["healthy"]
     read_back(glusterds, "two", 5)
     assert sorted(path.name for path in Path(glusterds.brick(3, "two")).glob("f*")) == [f"file{n}" for n in range(5)]
+
+
+@pytest.mark.long
+def test_a_self_heal_daemon_of_which_glusterd_lost_the_process_is_started_anew(glusterds: Glusterds) -> None:
+    home = glusterds.top / "3"
+    cli = Cli(Runner(), str(home / "wd"), str(home / "run" / "glusterd.sock"), 60)
+    known = dict(line.split("=", 1) for line in (home / "wd" / "glusterd.info").read_text().splitlines())
+    uuid = known["UUID"]
+    wait_until(lambda: Healers(uuid).run(cli), "every daemon runs")
+    file = home / "run" / "shd" / "two" / "two-shd.pid"
+    lost = int(file.read_text())
+    file.unlink()
+    cli("volume", "start", "two", "force")
+    time.sleep(5)
+    assert parse_lost_healers(cli("volume", "status"), uuid) == {lost}, "a start is enough"
+    healers = Healers(uuid)
+
+    def all_run() -> bool:
+        time.sleep(2)
+        return healers.run(cli)
+
+    wait_until(all_run, "glusterd knows its daemon")
+    assert not Path(f"/proc/{lost}").exists() and int(file.read_text()) != lost
 
 
 def test_a_volume_is_stopped_and_deleted_when_allowed_and_its_bricks_are_not_taken_again(glusterds: Glusterds) -> None:

@@ -33,9 +33,10 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import look_at, with_heals
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import (
+    LOST_AFTER,
+    Healers,
     Noted,
     Reopened,
-    all_heal,
     end,
     lacks_names,
     parse_pid,
@@ -579,7 +580,7 @@ def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path
 
     begun = Reopened("gv2", Brick("node3", str(tmp_path), "u3"), 60)
     cli = Cli(run, str(tmp_path), "", 0)
-    assert not begun.has_names(cli)
+    assert not begun.has_names(cli, Healers("u3"))
     assert asked == [["volume", "heal", "gv2", "info"], ["volume", "status"], ["volume", "heal", "gv2"]]
 
 
@@ -592,7 +593,8 @@ def test_names_are_not_waited_for_while_no_daemon_brings_them(tmp_path: Path) ->
         asked.append([word for word in argv[1:] if not word.startswith("-")])
         return Completed(0, answers.pop(0), "")
 
-    assert not Reopened("gv2", Brick("node3", str(tmp_path), "u3"), 60).has_names(Cli(run, str(tmp_path), "", 0))
+    begun = Reopened("gv2", Brick("node3", str(tmp_path), "u3"), 60)
+    assert not begun.has_names(Cli(run, str(tmp_path), "", 0), Healers("u3"))
     assert asked[1:] == [["volume", "status"], ["volume", "start", "gv2", "force"]]
 
 
@@ -609,8 +611,36 @@ def test_a_self_heal_daemon_that_a_reset_crashed_is_started(tmp_path: Path) -> N
         return Completed(0, answers.pop("crashed"), "") if answers else run(argv, **more)
 
     cli = Cli(answer, str(tmp_path), "", 0)
-    assert not all_heal(cli) and all_heal(cli)
+    healers = Healers("")
+    assert not healers.run(cli) and healers.run(cli)
     assert asked[1] == ["volume", "start", "gv2", "force"] and len(asked) == 3
+
+
+def test_a_self_heal_daemon_that_runs_unknown_to_glusterd_is_ended(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    threading.Thread(target=process.wait).start()
+    status = (FOLDER["release"] / "status.xml").read_text()
+    nodes = re.findall("<node>.*?</node>", status, re.S)
+    mine = next(node for node in nodes if "Self-heal" in node and "localhost" in node)
+    host = re.findall("<peerid>(.*?)</peerid>", mine)[0]
+    known = re.sub("<pid>.*?<", f"<pid>{process.pid}<", mine)
+    lost = known.replace("<status>1<", "<status>0<")
+    answer = status.replace(mine, known).replace("<volName>gv1</volName>", f"<volName>gv1</volName>{lost}")
+    asked: list[list[str]] = []
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        asked.append([word for word in argv[1:] if not word.startswith("-")])
+        return Completed(0, answer, "")
+
+    healers, elsewhere = Healers(host), Healers("another host")
+    cli = Cli(run, str(tmp_path), "", 0)
+    for _ in range(LOST_AFTER + 1):
+        assert not elsewhere.run(cli)
+    for _ in range(LOST_AFTER):
+        assert not healers.run(cli)
+    assert process.poll() is None
+    assert not healers.run(cli) and process.wait() != 0
+    assert asked[-1] == ["volume", "start", "gv1", "force"]
 
 
 def test_the_process_of_a_brick(tmp_path: Path) -> None:

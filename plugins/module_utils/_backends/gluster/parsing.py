@@ -83,6 +83,14 @@ def parse_unhealed_volumes(root: ET.Element) -> set[str]:
     }
 
 
+def parse_lost_healers(root: ET.Element, host: str) -> set[int]:
+    """Return the process of a host's self-heal daemon if ``volume status`` has it up for some volumes only."""
+    nodes = [node for node in root.iter("node") if node.findtext("hostname") == HEALER]
+    mine = [node for node in nodes if node.findtext("peerid") == host]
+    running = [node for node in mine if node.findtext("status") == "1"]
+    return {int(node.findtext("pid") or 0) for node in running} - {0} if len(running) < len(mine) else set()
+
+
 def parse_tasks(root: ET.Element) -> dict[str, tuple[Task, ...]]:
     """Return the tasks that ``volume status`` lists, by volume."""
     found = {

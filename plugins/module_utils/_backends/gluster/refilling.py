@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import xml.etree.ElementTree as ET
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,17 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import REFILLING, Brick, Volume
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_unhealed_volumes
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
+    parse_lost_healers,
+    parse_unhealed_volumes,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
 END_LIMIT = 60.0
 HEAL_PAUSE = 5.0
+# Looks at a daemon that was started and is still missing, before glusterd is taken to have lost the one that runs.
+LOST_AFTER = 4
 
 
 def _mark(brick: Brick) -> Path:
@@ -43,6 +49,34 @@ class Noted:
             stream.write(f"{self.text}\n".encode())
 
 
+class Healers:
+    """The self-heal daemons of all hosts, of which a reset makes some go missing.
+
+    It has been seen to crash the daemon (GlusterFS 11.1), which comes back for the volume of the reset alone. And a
+    glusterd that was started moments before (10.3) may give a volume to the daemon of its host without learning which
+    process that is: it works and is told to be down, however often it is started, until the process ends.
+
+    :param host: UUID of this host.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._missed: Counter[str] = Counter()
+
+    def run(self, cli: Cli) -> bool:
+        """Say whether every volume has its daemon on all hosts, and start those that are missing."""
+        status = cli("volume", "status")
+        down = parse_unhealed_volumes(status)
+        self._missed = Counter({volume: self._missed[volume] + 1 for volume in down})
+        if max(self._missed.values(), default=0) > LOST_AFTER:
+            self._missed.clear()
+            for pid in parse_lost_healers(status, self._host):
+                end(pid)
+        for volume in sorted(down):
+            cli("volume", "start", volume, "force")
+        return not down
+
+
 @dataclass(frozen=True)
 class Reopened:
     """Wait until every name that waits to be healed is on the brick, and start its process anew."""
@@ -54,16 +88,17 @@ class Reopened:
     def act(self, cli: Cli) -> None:
         """Do so, and take the note away."""
         failure = f"run again to wait on: brick {self.brick} of volume {self.volume} had not all names of the others"
-        wait(lambda: self.has_names(cli), self.timeout, failure, HEAL_PAUSE)
+        healers = Healers(self.brick.owner)
+        wait(lambda: self.has_names(cli, healers), self.timeout, failure, HEAL_PAUSE)
         pid = parse_pid(cli("volume", "status", self.volume), self.brick)
         if pid:
             end(pid)
         cli("volume", "start", self.volume, "force")
         Online(self.volume, self.brick, self.timeout).act(cli)
-        wait(lambda: all_heal(cli), self.timeout, "a self-heal daemon (glustershd.log) did not start", HEAL_PAUSE)
+        wait(lambda: healers.run(cli), self.timeout, "a self-heal daemon (glustershd.log) did not start", HEAL_PAUSE)
         _mark(self.brick).unlink()
 
-    def has_names(self, cli: Cli) -> bool:
+    def has_names(self, cli: Cli, healers: Healers) -> bool:
         """Say whether it is time, and have the rest healed if it is not."""
         try:
             if not lacks_names(cli("volume", "heal", self.volume, "info"), self.brick.path):
@@ -72,20 +107,9 @@ class Reopened:
             # With very much to heal the answer can take longer than anybody waits for it.
             return False
         # The daemon may have come to a directory before its parent was there, and looks again in ten minutes.
-        if all_heal(cli):
+        if healers.run(cli):
             cli.heal(self.volume)
         return False
-
-
-def all_heal(cli: Cli) -> bool:
-    """Say whether every volume has its self-heal daemon on all hosts, and start those that are missing.
-
-    A reset has been seen to crash the daemon (GlusterFS 11.1), which comes back for the volume of the reset alone.
-    """
-    down = parse_unhealed_volumes(cli("volume", "status"))
-    for volume in sorted(down):
-        cli("volume", "start", volume, "force")
-    return not down
 
 
 def lacks_names(info: ET.Element, path: str) -> bool:

@@ -83,7 +83,7 @@ def healer_troubles(volume: Volume, bricks: Bricks, state: Cluster) -> list[str]
         return []
     hosts = {brick.owner: brick.host for brick in bricks}
     missing = [host for uuid, host in hosts.items() if (volume.name, uuid) not in state.healers]
-    remedy = f"gluster volume start {volume.name} force starts it"
+    remedy = f"gluster volume start {volume.name} force starts it; if not, end the process glustershd there before"
     return [f"the self-heal daemon on {host} does not run ({remedy})" for host in missing]
 
 
