@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import playbook
@@ -17,15 +18,24 @@ VOLUMES = [f"gv{number}" for number in range(2, 8)]
 SECOND_BRICKS = VOLUMES[:3]
 
 
-def grown() -> dict[str, object]:
-    """Return what the inventory of a cluster of twelve disks a node and eight volumes says."""
+def attach(lab: Lab, node: str, numbers: Iterable[int]) -> None:
+    """Give a node these loop devices for disks, those that it does not have yet."""
+    for number in numbers:
+        file, device = f"/var/tmp/disk{number}", f"/dev/loop{number}"
+        lab.out(node, f"losetup {device} || {{ truncate -s 640M {file} && losetup {device} {file}; }}")
+
+
+def grown(more: Mapping[int, tuple[str, str]] = {}) -> dict[str, object]:
+    """Return what the inventory of a cluster of twelve disks a node and eight volumes says.
+
+    :param more: further loop devices, each with its volume and the name of its brick.
+    """
     names = [(volume, volume) for volume in VOLUMES] + [(volume, f"{volume}b") for volume in SECOND_BRICKS]
     disks = [{"device": f"/dev/disk/by-id/virtio-{name}", "volume": name} for name in ("gv0", "gv1", "bmv0")]
-    disks += [
-        {"device": f"/dev/loop{number}", "volume": volume, "name": name} for number, (volume, name) in enumerate(names)
-    ]
-    more = [{"name": name, "options": {"cluster.quorum-type": "auto"}} for name in VOLUMES]
-    return {"cluster_disks": disks, "storage_volumes": [{"name": "gv0", "group": "virt"}, {"name": "gv1"}, *more]}
+    loops = {**dict(enumerate(names)), **more}
+    disks += [{"device": f"/dev/loop{n}", "volume": volume, "name": name} for n, (volume, name) in loops.items()]
+    volumes = [{"name": name, "options": {"cluster.quorum-type": "auto"}} for name in VOLUMES]
+    return {"cluster_disks": disks, "storage_volumes": [{"name": "gv0", "group": "virt"}, {"name": "gv1"}, *volumes]}
 
 
 def no_change(lab: Lab, *options: str) -> playbook.Outcome:
@@ -38,7 +48,7 @@ def test_a_run_without_a_change_costs_the_same_with_more_disks_and_volumes(lab: 
     wait_until_whole(lab)
     few = no_change(lab)
     for node in NODES:
-        lab.out(node, "for n in $(seq 0 8); do truncate -s 640M /var/tmp/$n && losetup /dev/loop$n /var/tmp/$n; done")
+        attach(lab, node, range(9))
     inventory = tmp_path / "grown.json"
     inventory.write_text(json.dumps(grown()))
     made = lab.playbook("site.yml", *LAYERS, "-e", f"@{inventory}", limit=2400)
