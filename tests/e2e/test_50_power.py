@@ -83,4 +83,5 @@ def test_one_node_loses_power_and_then_everybody_without_tang(lab: Lab) -> None:
     wait_until("g1 reaches g2", partial(guest_pings, lab, where["g1"], "g1", ADDRESSES["g2"]), 120)
     wait_until("no alert about a node", lambda: node_down(lab) is False, 420)
     for node in NODES:
+        assert not lab.ok(node, "journalctl -b --no-pager | grep -i 'ordering cycle'")
         assert lab.out(node, "systemctl list-units --failed --no-legend --plain") == ""

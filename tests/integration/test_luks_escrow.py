@@ -375,3 +375,19 @@ def test_escrow_wants_a_passphrase_of_its_own(tmp_path: Path, passphrase: str | 
     site(tmp_path, cluster_escrow_passphrase=passphrase)
     rc, said, _ = run_play(tmp_path, "escrow")
     assert rc != 0 and "Set cluster_escrow_passphrase" in said and not (tmp_path / "state").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("other", [{"encryption_keyfile": "/root/key"}, {"encryption_remove_passphrase": True}])
+def test_escrow_keeps_the_secret_that_opens_the_disks(tmp_path: Path, other: dict[str, object]) -> None:
+    site(tmp_path, **other)
+    rc, said, _ = run_play(tmp_path, "escrow")
+    assert rc != 0 and "node1: its disks open with" in said and not (tmp_path / "state").exists()
+    inventory = json.loads((tmp_path / "inventory.json").read_text())
+    inventory["all"]["vars"]["encryption_recovery_key"] = "a key for recovery"
+    (tmp_path / "inventory.json").write_text(json.dumps(inventory))
+    rc, said, _ = run_play(tmp_path, "escrow")
+    assert rc == 0, said
+    folder = plain(str(tmp_path / "state" / "escrow.tar.gpg"), tmp_path / "plain")
+    assert sorted(path.name for path in (folder / "secrets").iterdir()) == ["backup-passphrase", "recovery-key"]
+    assert (folder / "secrets" / "recovery-key").read_text() == "a key for recovery"
