@@ -80,6 +80,10 @@ node:
     python_apt:
       description: Whether Python's apt bindings are installed.
       type: bool
+    plain_volumes:
+      description: The volumes of a GlusterFS that runs without TLS between its daemons.
+      type: list
+      elements: str
     interfaces:
       description: By name, C(mac), whether the interface is C(physical), and its C(addresses) without prefix lengths.
       type: dict

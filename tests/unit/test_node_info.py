@@ -98,6 +98,14 @@ def fake_run(answers: dict[str, str]) -> Callable[..., Completed]:
     return run
 
 
+def test_volumes_without_tls(tmp_path: Path) -> None:
+    assert node.plain_volumes(str(tmp_path)) == []
+    (tmp_path / "vols" / "gv0").mkdir(parents=True)
+    assert node.plain_volumes(str(tmp_path)) == ["gv0"]
+    (tmp_path / "secure-access").touch()
+    assert node.plain_volumes(str(tmp_path)) == []
+
+
 def test_one_unreadable_disk_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "exists", lambda path: True)
     monkeypatch.setattr(os.path, "realpath", lambda path: path)

@@ -767,6 +767,13 @@ def test_no_apt_bindings(looked: Looked, settings: Settings) -> None:
     assert "python3-apt" in finding.remedy
 
 
+def test_a_pool_without_tls_is_not_cut_off(looked: Looked, settings: Settings) -> None:
+    looked["node2"]["node"]["plain_volumes"] = ["gv0", "other"]
+    finding = only(looked, settings)
+    assert finding.host == "node2" and "without TLS has the volumes gv0, other" in finding.found
+    assert "secure-access" in finding.remedy
+
+
 @pytest.mark.parametrize(("distribution", "version"), [("debian", "11"), ("ubuntu", "13"), ("debian", "")])
 def test_unsupported_release(looked: Looked, settings: Settings, distribution: str, version: str) -> None:
     looked["tang1"]["node"]["release"].update(id=distribution, version_id=version)

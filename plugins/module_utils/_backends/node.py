@@ -177,6 +177,13 @@ def parse_addresses(text: str) -> dict[str, list[str]]:
     return {item["ifname"]: [about["local"] for about in item["addr_info"]] for item in json.loads(text)}
 
 
+def plain_volumes(workdir: str = "/var/lib/glusterd") -> list[str]:
+    """Return the volumes of a GlusterFS whose daemons talk to each other without TLS."""
+    if os.path.exists(f"{workdir}/secure-access") or not os.path.isdir(f"{workdir}/vols"):
+        return []
+    return sorted(os.listdir(f"{workdir}/vols"))
+
+
 def process_age() -> float:
     """Return for how many seconds this process has been running."""
     started = float(_text("/proc/self/stat").rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
@@ -204,6 +211,7 @@ class Node:
             "memory_mib": int(memory["MemTotal"].split()[0]) // 1024,
             "kvm": os.path.exists("/dev/kvm"),
             "python_apt": find_spec("apt_pkg") is not None,
+            "plain_volumes": plain_volumes(),
             "interfaces": {name: {**about, "addresses": addresses.get(name, [])} for name, about in interfaces},
             "disks": self._read_disks(),
             "tang_problems": {server: ask_tang(server, self._timeout) for server in self._tang},

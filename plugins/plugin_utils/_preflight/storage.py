@@ -254,5 +254,18 @@ def _strangers(disk: Disk, seen: Data) -> str:
     return f"it holds a LUKS2 device with the label {luks['label'] or '(none)'} that is not bound to tang, not {mapper}"
 
 
+def gluster_encrypted(host: Host, settings: Data) -> Iterator[Finding]:
+    """No pool is there that talks without TLS: the first node that is told to use it is cut off from the others."""
+    volumes = host.node["plain_volumes"]
+    if volumes:
+        yield Finding(
+            host.name,
+            "storage_volumes",
+            f"a GlusterFS without TLS has the volumes {', '.join(volumes)}",
+            "end what uses them, stop the volumes, `systemctl stop glusterd` on all nodes, "
+            "`touch /var/lib/glusterd/secure-access` on all nodes, and run this again",
+        )
+
+
 SITE_CHECKS: tuple[Check, ...] = (disks_declared, volumes_have_disks, volumes_readable, volumes_buildable)
-NODE_CHECKS: tuple[HostCheck, ...] = (disks_usable,)
+NODE_CHECKS: tuple[HostCheck, ...] = (disks_usable, gluster_encrypted)
