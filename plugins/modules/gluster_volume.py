@@ -153,6 +153,12 @@ options:
     description: Seconds to wait for another transaction of the pool to finish.
     type: int
     default: 120
+  config_backup_dir:
+    description:
+      - Where glusterd's configuration is kept, in an archive, before the first change of bricks in a run, and before a
+        volume is deleted. The newest twenty archives stay.
+    type: path
+    default: /var/backups/personal-cluster/glusterd
 """
 
 EXAMPLES = r"""
@@ -282,13 +288,15 @@ def main() -> None:
                 "required_together": [("disperse", "redundancy")],
             },
             "timeout": {"type": "int", "default": 120},
+            "config_backup_dir": {"type": "path", "default": "/var/backups/personal-cluster/glusterd"},
             **cli.OPTIONS,
         },
         supports_check_mode=True,
     )
     given = module.params
     asked = cli.from_params(Runner(), given)
-    _engine.run(module, volumes.Volumes(given["volumes"], asked, given["local_host"]), alone=True)
+    wanted = volumes.Volumes(given["volumes"], asked, given["local_host"], given["config_backup_dir"])
+    _engine.run(module, wanted, alone=True)
 
 
 if __name__ == "__main__":

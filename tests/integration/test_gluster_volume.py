@@ -141,7 +141,8 @@ def peers(cluster: Glusterds, *, check: bool = False) -> dict[str, Any]:
 def volumes(
     cluster: Glusterds, *items: dict[str, Any], check: bool = False, run: Callable[..., dict[str, Any]] = direct
 ) -> dict[str, Any]:
-    return run("gluster_volume", {"volumes": list(items), **cluster.params()}, check=check)
+    kept = {"config_backup_dir": str(cluster.top / "backups")}
+    return run("gluster_volume", {"volumes": list(items), **kept, **cluster.params()}, check=check)
 
 
 def both(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
@@ -583,7 +584,9 @@ def test_a_reinstalled_host_is_itself_again(glusterds: Glusterds) -> None:
     glusterds.start(3)
     wait_until(lambda: glusterds.xml("pool", "list").count("<connected>1") == 3, "the host is back")
     lost = {"name": "two", "bricks": glusterds.bricks("two"), "reset": glusterds.bricks("two")[2:]}
-    done = both(lambda *, check=False: direct("gluster_volume", {"volumes": [lost], **there}, check=check))
+    wanted = {"volumes": [lost], "config_backup_dir": str(home / "backups"), **there}
+    done = both(lambda *, check=False: direct("gluster_volume", wanted, check=check))
+    assert len(list((home / "backups").iterdir())) == 1
     assert done["actions"][0].startswith("reset brick 127.1.1.3:") and gate(glusterds, volumes=["two"])["healthy"]
     read_back(glusterds, "two", 5)
     assert sorted(path.name for path in Path(glusterds.brick(3, "two")).glob("f*")) == [f"file{n}" for n in range(5)]

@@ -93,7 +93,7 @@ def item(name: str, **more: Any) -> dict[str, Any]:
 def resource(tmp_path: Path, run: Any, *items: dict[str, Any]) -> Volumes:
     (tmp_path / "groups").mkdir(exist_ok=True)
     (tmp_path / "groups" / "virt").write_text(VIRT)
-    return Volumes(items, Cli(run, str(tmp_path), "", 0), "node1")
+    return Volumes(items, Cli(run, str(tmp_path), "", 0), "node1", str(tmp_path / "backups"))
 
 
 def plan(tmp_path: Path, run: Any, *items: dict[str, Any]) -> _engine.Plan[Cluster]:

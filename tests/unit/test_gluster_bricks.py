@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tarfile
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     work,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.keeping import NEWEST
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     BEGUN,
     TOLD,
@@ -103,7 +105,7 @@ class Site(Volumes):
     """Volumes whose bricks lie on directories that are as they should be, unless the test says otherwise."""
 
     def __init__(self, run: Fake, wanted: dict[str, Any], work: Path, change: Change = lambda state: state) -> None:
-        super().__init__([wanted], Cli(run, str(work), "", 0), "node1")
+        super().__init__([wanted], Cli(run, str(work), "", 0), "node1", str(work / "backups"))
         self._change = change
 
     def read(self) -> Cluster:
@@ -641,6 +643,37 @@ def test_a_self_heal_daemon_that_runs_unknown_to_glusterd_is_ended(tmp_path: Pat
     assert process.poll() is None
     assert not healers.run(cli) and process.wait() != 0
     assert asked[-1] == ["volume", "start", "gv1", "force"]
+
+
+def test_the_configuration_is_kept_before_bricks_change(tmp_path: Path) -> None:
+    (tmp_path / "vols").mkdir()
+    (tmp_path / "vols" / "info").write_text("as it was")
+    kept = tmp_path / "backups"
+    kept.mkdir()
+    for day in range(1, NEWEST + 2):
+        (kept / f"glusterd-202601{day:02}T000000Z.tar.gz").touch()
+    asked: list[int] = []
+
+    class Watched(Fake):
+        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+            if "replace-brick" in argv:
+                asked.append(len([path for path in kept.iterdir() if path.stat().st_size]))
+            return super().__call__(argv, **more)
+
+    with pytest.raises(FileNotFoundError):
+        planned(Watched(**{"volume status gv2": "not recorded"}), swapped("b1", "new"), tmp_path)
+    assert asked == [1]
+    files = sorted(kept.iterdir())
+    assert len(files) == NEWEST and files[0].name == "glusterd-20260103T000000Z.tar.gz"
+    assert files[-1].stat().st_mode & 0o777 == 0o600
+    with tarfile.open(files[-1]) as archive:
+        info = archive.extractfile("vols/info")
+        assert info is not None and info.read() == b"as it was"
+
+
+def test_options_alone_are_changed_without_a_copy(tmp_path: Path) -> None:
+    assert planned(Fake(), item("b1", "b2", options={"network.ping-timeout": "21"}), tmp_path)
+    assert not (tmp_path / "backups").exists()
 
 
 def test_the_process_of_a_brick(tmp_path: Path) -> None:

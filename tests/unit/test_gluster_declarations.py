@@ -31,7 +31,7 @@ def refusal(tmp_path: Path, *items: dict[str, Any]) -> str:
         raise AssertionError(f"asked: {argv}")
 
     with pytest.raises(Refused) as caught:
-        Volumes(items, Cli(run, str(tmp_path), "", 0), "node1").read()
+        Volumes(items, Cli(run, str(tmp_path), "", 0), "node1", str(tmp_path)).read()
     return str(caught.value)
 
 

@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import is_due
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import work
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Change, work
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.declarations import faults
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.keeping import Kept, changes_bricks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Cluster,
     Volume,
@@ -41,10 +42,11 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Re
 class Volumes:
     """All declared volumes of the pool; see the module gluster_volume for the items."""
 
-    def __init__(self, items: Sequence[Mapping[str, Any]], cli: Cli, local_name: str) -> None:
+    def __init__(self, items: Sequence[Mapping[str, Any]], cli: Cli, local_name: str, backup_dir: str) -> None:
         self._wanted = [wanted_volume(item) for item in items]
         self._cli = cli
         self._is_local = local_by(local_name)
+        self._kept = Kept(backup_dir)
 
     def read(self) -> Cluster:
         """Look once: three calls, and one more for each volume whose bricks are to change.
@@ -77,17 +79,22 @@ class Volumes:
         return Cluster(fresh=True)
 
     def plan(self, state: Cluster) -> Plan[Cluster]:
-        """Plan each volume in turn."""
+        """Plan each volume in turn; the configuration is kept before the first change of bricks."""
         plan: Plan[Cluster] = Plan(state)
         volumes = dict(state.volumes)
+        changes: list[Change] = []
         for wanted in self._wanted:
             one = plan_volume(wanted, state)
-            plan.steps += [Step(change.sentence, partial(work, self._cli, change.calls)) for change in one.steps]
+            changes += one.steps
             plan.refusals += one.refusals
             plan.warnings += one.warnings
             volumes.pop(wanted.name, None)
             if one.after is not None:
                 volumes[wanted.name] = one.after
+        first = next(filter(changes_bricks, changes), None)
+        for change in changes:
+            calls = (self._kept, *change.calls) if change is first else change.calls
+            plan.steps.append(Step(change.sentence, partial(work, self._cli, calls)))
         plan.predicted = replace(state, volumes=volumes)
         return plan
 
