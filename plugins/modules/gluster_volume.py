@@ -17,7 +17,8 @@ description:
   - Refuses what endangers data before it changes anything; see O(volumes[].allow). It never passes C(force) to gluster
     where gluster's own checks would be skipped, unless it has made them itself.
   - While a peer is disconnected, a brick is offline, entries wait to be healed (or their number is unknown), a task is
-    in progress, or snapshots exist, bricks are not changed; a dead brick may be replaced or reset nevertheless.
+    in progress, or snapshots exist, bricks are not changed; a dead brick may be replaced or reset nevertheless. Nor are
+    those of a volume that was stopped, of which gluster counts nothing; a run before starts it.
   - TLS is not toggled on a started volume, sharding not on one that may hold data. Bricks on the root filesystem, on a
     bare mount point, or with the id of another volume are not taken.
 author: personal.cluster maintainers (@personal-cluster)

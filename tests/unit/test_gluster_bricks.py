@@ -286,7 +286,8 @@ def test_a_task_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         (item("b9", **SHRUNK), None, "no set would be left"),
         (item("b1", bricks=places("b1") + places("b2")[:2] + places("b9")[:1], **SHRUNK), None, "only whole sets"),
         (item("b1", **SHRUNK), with_options(features__shard="on"), "moving the shards of a volume"),
-        (item("b1", **SHRUNK, state="present"), of_volume(status="stopped"), "it is stopped; data moves"),
+        (item("b1", **SHRUNK, state="present"), of_volume(status="created"), "it was never started; data moves"),
+        (item("b1", **SHRUNK), of_volume(status="stopped"), "taken out while it is stopped, and what waits"),
         (item("b1", **SHRUNK), of_volume(snapshots=1), "taken out while it has 1 snapshots"),
         (item("b1", replica=2, **{**SHRUNK, "allow": ["shrink", "replica_change"]}), None, "while its layout changes"),
     ],
@@ -308,6 +309,46 @@ def test_a_troubled_volume_neither_shrinks_nor_grows(
     tmp_path: Path, wanted: dict[str, Any], answers: Answers, why: str
 ) -> None:
     refused(Fake(**answers), wanted, tmp_path, why)
+
+
+def two_copies(state: Cluster) -> Cluster:
+    have = state.volumes["gv2"]
+    two = of_volume(layout=Layout(2), bricks=(*have.bricks[:2], *have.bricks[3:5]))(state)
+    return replace(two, heals={"gv2": {str(brick): Heal(0, 0) for brick in have.bricks}})
+
+
+class Stopped(Fake):
+    """A gluster whose volume was started once, and is not now."""
+
+    def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+        done = super().__call__(argv, **more)
+        return replace(done, stdout=done.stdout.replace("<status>1</status>", "<status>2</status>"))
+
+
+COPIES = {"allow": ["replica_change"]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "change", "what"),
+    [
+        (item("b1", "b2", "b3", state="present"), None, "no bricks are added"),
+        (item("b1", "b2", "b3", state="started"), None, "no bricks are added"),
+        (item("b1", "b2", state="present", **COPIES), two_copies, "no bricks are added"),
+        (item("b1", "b2", state="started", **COPIES), two_copies, "no bricks are added"),
+        (item("b1", "b2", rebalance="full"), with_options(**{BALANCE_MARK: "no"}), "it is not rebalanced"),
+    ],
+)
+def test_what_a_stopped_volume_lacks_is_unknown(
+    tmp_path: Path, wanted: dict[str, Any], change: Change | None, what: str
+) -> None:
+    why = f"{what} while it is stopped, and what waits to be healed is unknown; start it first, by a run"
+    refused(Stopped(), wanted, tmp_path, why, change or (lambda state: state))
+    assert planned(Stopped(), item("b1", "b2"), tmp_path) == ["start volume gv2"]
+
+
+def test_a_volume_that_was_never_started_lacks_nothing(tmp_path: Path) -> None:
+    sentences = planned(Fake(), item("b1", "b2", "b3"), tmp_path, of_volume(status="created"))
+    assert [sentence.split()[0] for sentence in sentences] == ["start", "add"]
 
 
 def test_a_removal_that_nobody_committed_bars_other_changes(tmp_path: Path) -> None:
@@ -417,11 +458,6 @@ def test_a_volume_is_not_half_deleted(tmp_path: Path) -> None:
 
 
 def test_the_new_brick_of_a_set_is_declared_as_the_arbiter_that_it_becomes(tmp_path: Path) -> None:
-    def two_copies(state: Cluster) -> Cluster:
-        have = state.volumes["gv2"]
-        two = of_volume(layout=Layout(2), bricks=(*have.bricks[:2], *have.bricks[3:5]))(state)
-        return replace(two, heals={"gv2": {str(brick): Heal(0, 0) for brick in have.bricks}})
-
     grown = {"replica": 3, "arbiter": 1, "allow": ["replica_change"]}
     bricks = places("b1", "b2")
     wanted = item(bricks=[bricks[2], *bricks[:2], *bricks[3:]], **grown)

@@ -87,8 +87,8 @@ def plan_shrink(draft: Draft, have: Volume, removed: Bricks) -> None:
 
 
 def _check_state(draft: Draft, have: Volume, task: Task | None) -> None:
-    if have.status != "started":
-        draft.refuse(f"it is {have.status}; data moves off bricks only while it is started")
+    if have.status == "created":
+        draft.refuse("it was never started; data moves off bricks only while it is started")
     others = tuple(one for one in draft.state.tasks.get(have.name, ()) if one != task)
     for why in troubles(have, replace(draft.state, tasks={have.name: others})):
         draft.refuse(f"no bricks are taken out while {why}")

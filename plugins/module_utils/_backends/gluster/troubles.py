@@ -92,6 +92,10 @@ def troubles(volume: Volume, state: Cluster) -> list[str]:
     found = peer_troubles(state)
     if volume.status == "started":
         found += brick_troubles(volume.bricks, state) + heal_troubles(volume, state)
+    elif volume.status != "created":
+        # It may lack data, and gluster counts that only while it runs. One that was never started has none to lack.
+        remedy = "start it first, by a run that changes nothing else (state: started)"
+        found.append(f"it is {volume.status}, and what waits to be healed is unknown; {remedy}")
     return found + task_troubles(volume, state) + snapshot_troubles(volume)
 
 
