@@ -16,6 +16,8 @@ description:
   - While a volume has snapshots, M(personal.cluster.gluster_volume) does not change its bricks and does not delete it.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: [personal.cluster.engine, personal.cluster.glusterd]
+seealso:
+  - module: personal.cluster.gluster_snapshot_info
 options:
   snapshots:
     description: The snapshots.

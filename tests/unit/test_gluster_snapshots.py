@@ -19,7 +19,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Heal
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import may_be_purged
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_volumes
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.snapshots import Snapshots
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.snapshots import Snapshots, told
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
@@ -150,6 +150,30 @@ def test_a_host_without_lvm_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ClusterError, match="which is not on this host: install lvm2"):
         run(without, tmp_path, one("absent"))
+
+
+ALL = {"s1": {"volume": "sv", "created": "2026-11-28 12:31:40 +0000", "description": "before the upgrade"}}
+
+
+@pytest.mark.parametrize(
+    ("there", "volumes", "snapshots"),
+    [(True, [], ALL), (True, ["gone", "sv"], ALL), (True, ["gone"], {}), (False, [], {})],
+)
+def test_what_snapshot_info_tells(tmp_path: Path, there: bool, volumes: list[str], snapshots: dict[str, Any]) -> None:
+    fake = Fake(there)
+    assert told(Cli(fake, str(tmp_path), "", 0), volumes) == {"available": True, "snapshots": snapshots}
+    assert fake.asked == [["snapshot", "info"]]
+
+
+def test_where_gluster_never_was_there_are_no_snapshots(tmp_path: Path) -> None:
+    def silent(argv: Sequence[str], **_: Any) -> Completed:
+        return Completed(1, (RECORDED.parent / "no_daemon.xml").read_text(), "")
+
+    cli = Cli(silent, str(tmp_path), "", 0)
+    assert told(cli, []) == {"available": False, "snapshots": {}}
+    (tmp_path / "glusterd.info").write_text("UUID=1\n")
+    with pytest.raises(ClusterError, match="used on this host before"):
+        told(cli, [])
 
 
 def test_where_gluster_never_was_a_check_lists_the_snapshot(tmp_path: Path) -> None:

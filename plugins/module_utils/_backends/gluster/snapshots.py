@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Snapshots of volumes: what the module gluster_snapshot does. Gluster makes them of the thin LVs below the bricks."""
+"""Snapshots of volumes: what the modules gluster_snapshot and gluster_snapshot_info do.
+
+Gluster makes them of the thin LVs below the bricks.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     task_troubles,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 
 WITHOUT_LVM = "LVM commands not found"
 
@@ -56,6 +59,33 @@ def parse_snapshots(root: ET.Element) -> dict[str, Snapshot]:
     return {one.name: one for one in found}
 
 
+def read_snapshots(cli: Cli) -> dict[str, Snapshot]:
+    """Return all snapshots of the pool."""
+    try:
+        return parse_snapshots(cli("snapshot", "info"))
+    except ClusterError as error:
+        if WITHOUT_LVM not in str(error):
+            raise
+        raise ClusterError("gluster makes snapshots with LVM, which is not on this host: install lvm2") from error
+
+
+def told(cli: Cli, volumes: Collection[str]) -> dict[str, Any]:
+    """Return the snapshots of ``volumes``, all when it is empty; none where gluster was never used."""
+    try:
+        found = read_snapshots(cli)
+    except NotYet:
+        return {"available": False, "snapshots": {}}
+    return {"available": True, "snapshots": _view(found, volumes or {one.volume for one in found.values()})}
+
+
+def _view(snapshots: Mapping[str, Snapshot], volumes: Collection[str]) -> dict[str, Any]:
+    return {
+        name: {"volume": one.volume, "created": one.created, "description": one.description}
+        for name, one in sorted(snapshots.items())
+        if one.volume in volumes
+    }
+
+
 class Snapshots:
     """The declared snapshots; see the module gluster_snapshot for the items."""
 
@@ -67,17 +97,9 @@ class Snapshots:
     def read(self) -> Kept:
         """Look once: four calls at most, and one more for each volume of which a snapshot is to be made."""
         cluster = read_cluster(self._cli)
-        found = self._snapshots()
+        found = read_snapshots(self._cli)
         due = {one["volume"]: None for one in self._items if one["state"] == "present" and one["name"] not in found}
         return Kept(found, with_heals(self._cli, cluster, due))
-
-    def _snapshots(self) -> dict[str, Snapshot]:
-        try:
-            return parse_snapshots(self._cli("snapshot", "info"))
-        except ClusterError as error:
-            if WITHOUT_LVM not in str(error):
-                raise
-            raise ClusterError("gluster makes snapshots with LVM, which is not on this host: install lvm2") from error
 
     def blank(self) -> Kept:
         """Return a host without volumes."""
@@ -138,14 +160,7 @@ class Snapshots:
 
     def view(self, state: Kept) -> dict[str, Any]:
         """Return the declared snapshots that there are, and the others of their volumes."""
-        volumes = {item["volume"] for item in self._items}
-        return {
-            "snapshots": {
-                name: {"volume": one.volume, "created": one.created, "description": one.description}
-                for name, one in sorted(state.snapshots.items())
-                if one.volume in volumes
-            }
-        }
+        return {"snapshots": _view(state.snapshots, {item["volume"] for item in self._items})}
 
 
 def _unfit(volume: Volume, cluster: Cluster) -> list[str]:
