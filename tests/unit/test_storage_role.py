@@ -53,9 +53,10 @@ def render(template: str, **variables: Any) -> str:
     return environment.from_string(text).render({**defaults, "inventory_hostname": "node1", **variables})
 
 
-def bricks(
-    disks: dict[str, list[dict[str, str]]], key: str = "bricks", reset: Sequence[str] = ()
-) -> dict[str, list[str]]:
+def gluster_volumes(
+    disks: dict[str, list[dict[str, str]]], reset: Sequence[str] = (), **more: Any
+) -> list[dict[str, Any]]:
+    """Return what the role hands to gluster_volume."""
     text = render(
         "gluster_volumes.yml.j2",
         storage_nodes=list(disks),
@@ -64,10 +65,18 @@ def bricks(
         __storage_tls_options={},
         __storage_brick_disks=[disk for disk in disks["node1"] if disk["volume"] != "bmv0"],
         __storage_reset=reset,
+        **more,
     )
+    volumes: list[dict[str, Any]] = yaml.safe_load(text)
+    return volumes
+
+
+def bricks(
+    disks: dict[str, list[dict[str, str]]], key: str = "bricks", reset: Sequence[str] = ()
+) -> dict[str, list[str]]:
     return {
         volume["name"]: [f"{brick['host']}:{brick['path']}" for brick in volume[key] or []]
-        for volume in yaml.safe_load(text)
+        for volume in gluster_volumes(disks, reset)
     }
 
 
@@ -90,6 +99,14 @@ def test_each_replica_set_spans_the_hosts() -> None:
     assert found["gv0"] == [f"{node}:/bricks/gv0/brick" for node in NODES]
     assert found["gv1"] == [f"{node}:/bricks/{name}/brick" for name in ("gv1", "gv1b") for node in NODES]
     assert "bmv0" not in found
+
+
+def test_what_is_not_declared_is_purged_only_where_that_is_asked_for() -> None:
+    disks = {node: [{"volume": "gv0"}, {"volume": "gv1"}] for node in NODES}
+    purges: list[dict[str, bool]] = [{}, {"options_purge": True}, {"bricks_purge": True}]
+    for asked in purges:
+        (found,) = gluster_volumes(disks, storage_volumes=[{"name": "gv0", **asked}])
+        assert {**found, "options_purge": False, "bricks_purge": False, **asked} == found
 
 
 def test_six_nodes_keep_the_sets_of_the_first_three() -> None:
