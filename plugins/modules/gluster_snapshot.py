@@ -13,6 +13,8 @@ description:
   - Declares snapshots by name. Each brick of the volume must lie alone on a thin LV; each host needs lvm2.
   - A snapshot is made only while all peers are connected, all bricks run, nothing waits to be healed, and no task is
     at work. Others than those that are named are left alone.
+  - None is made while a thin pool below a brick of the volume is 80 % full or more, its data or its metadata. Pools of
+    other hosts are not seen; run it on the one whose disks are the fullest.
   - While a volume has snapshots, M(personal.cluster.gluster_volume) does not change its bricks and does not delete it.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: [personal.cluster.engine, personal.cluster.glusterd]
@@ -84,10 +86,12 @@ snapshots:
   type: dict
 """
 
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends import lvm
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import cli, snapshots
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
@@ -111,8 +115,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    asked = cli.from_params(Runner(), given)
-    _engine.run(module, snapshots.Snapshots(given["snapshots"], asked, given["allow"]), alone=True)
+    asked, pools = cli.from_params(Runner(), given), partial(lvm.pools_below, Runner())
+    _engine.run(module, snapshots.Snapshots(given["snapshots"], asked, given["allow"], pools), alone=True)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,9 @@ options:
         type: int
         default: 90
       volume_percent:
-        description: Share of the pool, 1 to 100, that the thin volume gets when it is made; the rest is for snapshots.
+        description:
+          - Share of the pool, 1 to 100, that the thin volume gets when it is made; the rest is for snapshots. Refused
+            where this and O(volumes[].pool_percent) are 100, and the volume is not made yet.
         type: int
         default: 85
       profile:

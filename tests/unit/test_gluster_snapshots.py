@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Heal
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import may_be_purged
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_volumes
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.snapshots import Snapshots, told
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.snapshots import Pools, Snapshots, told
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
@@ -70,6 +70,18 @@ class Healthy(Snapshots):
         return replace(seen, cluster=replace(seen.cluster, online=online, heals=heals, volumes=volumes))
 
 
+class Lvm:
+    """Thin pools below bricks, as full as the test says, and the bricks that were asked for."""
+
+    def __init__(self, data: float = 3.65, metadata: float = 10.28) -> None:
+        self.asked: list[str] = []
+        self._used = data, metadata
+
+    def __call__(self, paths: Collection[str]) -> Pools:
+        self.asked += paths
+        return {path: ("vg_sv/pool", *self._used) for path in paths}
+
+
 def run(
     fake: Any,
     work: Path,
@@ -77,8 +89,9 @@ def run(
     check: bool = False,
     kind: type[Snapshots] = Snapshots,
     allow: Sequence[str] = (),
+    pools: Lvm | None = None,
 ) -> dict[str, Any]:
-    resource = kind(items, Cli(fake, str(work), "", 0), allow)
+    resource = kind(items, Cli(fake, str(work), "", 0), allow, pools or Lvm())
     return _engine.converge(resource, check=check, done=[])
 
 
@@ -143,6 +156,28 @@ def test_nothing_is_snapped_half_healed_or_half_there(tmp_path: Path) -> None:
     assert fake.changes == []
 
 
+@pytest.mark.parametrize(
+    ("pools", "why"),
+    [
+        (Lvm(data=80), r"vg_sv/pool of this host is 80.0 % full \(data\).*lvextend --extents \+50%FREE vg_sv/pool"),
+        (Lvm(metadata=93.27), r"is 93.3 % full \(metadata\).*lvextend --poolmetadatasize \+64m vg_sv/pool"),
+    ],
+)
+def test_nothing_is_snapped_on_a_pool_that_is_nearly_full(tmp_path: Path, pools: Lvm, why: str) -> None:
+    fake = Fake(there=False)
+    with pytest.raises(Refused, match=why):
+        run(fake, tmp_path, one("present"), kind=Healthy, pools=pools)
+    assert fake.changes == []
+
+
+def test_only_pools_below_local_bricks_of_a_new_snapshot_are_looked_at(tmp_path: Path) -> None:
+    there, due = Lvm(data=99), Lvm(data=79.99)
+    assert not run(Fake(there=True), tmp_path, one("present"), kind=Healthy, pools=there)["changed"]
+    assert there.asked == []
+    assert run(Fake(there=False), tmp_path, one("present"), check=True, kind=Healthy, pools=due)["changed"]
+    assert due.asked == ["/bricks/sv/brick"]
+
+
 def test_a_host_without_lvm_is_named(tmp_path: Path) -> None:
     def without(argv: Sequence[str], **_: Any) -> Completed:
         name = {"pool": "pool", "volume": "volume_stopped"}.get(argv[-2], "without_lvm")
@@ -177,7 +212,7 @@ def test_where_gluster_never_was_there_are_no_snapshots(tmp_path: Path) -> None:
 
 
 def test_where_gluster_never_was_a_check_lists_the_snapshot(tmp_path: Path) -> None:
-    resource = Snapshots([one("present")], Cli(Fake(there=False), str(tmp_path), "", 0), [])
+    resource = Snapshots([one("present")], Cli(Fake(there=False), str(tmp_path), "", 0), [], Lvm())
     plan = resource.plan(resource.blank())
     assert [step.sentence for step in plan.steps] == ["make snapshot s1 of volume sv"] and plan.refusals == []
 

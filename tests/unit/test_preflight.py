@@ -591,6 +591,13 @@ def test_percentage(looked: Looked, settings: Settings, value: Any) -> None:
     assert judge(looked, settings) == []
 
 
+def test_a_filesystem_as_large_as_its_disk(looked: Looked, settings: Settings) -> None:
+    settings["numbers"] |= {"storage_pool_percent": 100, "storage_volume_percent": "100"}
+    assert only(looked, settings).variable == "storage_pool_percent and storage_volume_percent"
+    settings["numbers"]["storage_pool_percent"] = 99
+    assert judge(looked, settings) == []
+
+
 @pytest.mark.parametrize("variable", RANGES)
 def test_number_out_of_range(looked: Looked, settings: Settings, variable: str) -> None:
     for limit, beyond in zip(RANGES[variable], (-1, 1), strict=True):

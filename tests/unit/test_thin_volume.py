@@ -192,6 +192,14 @@ def test_a_share_of_more_than_there_is_is_refused(which: str, percent: int) -> N
         assert lvm.refusals(lvm._wanted(item(Path("/x"), **{which: good})), blank) == []
 
 
+def test_a_new_volume_leaves_room_for_snapshots() -> None:
+    wanted = lvm._wanted(item(Path("/x"), pool_percent=100, volume_percent=100))
+    (why,) = lvm.refusals(wanted, lvm.Stack(device=True))
+    assert why == "t1: pool_percent and volume_percent are 100, which leaves no room for snapshots; lower one"
+    made = lvm.Stack(device=True, group=True, holder="vg_t1", volume="thin", filesystem="xfs")
+    assert lvm.refusals(wanted, made) == []
+
+
 def test_a_device_with_data_is_never_touched(tmp_path: Path) -> None:
     asked: list[list[str]] = []
     resource = volumes(tmp_path, replay(TRIXIE, "blank", {DEVICE: "xfs"}, asked))
@@ -272,6 +280,36 @@ def test_mountinfo_with_blanks_and_the_topmost_mount() -> None:
         "31 30 0:5 / /bricks/a\\040b rw - tmpfs tmpfs rw\n"
     )
     assert lvm.parse_mounts(text) == {"/": ("/dev/vda", "ext4"), "/bricks/a b": ("tmpfs", "tmpfs")}
+
+
+@pytest.mark.parametrize(
+    ("path", "below"),
+    [("/bricks/a/brick", "/bricks/a"), ("/bricks/a", "/bricks/a"), ("/bricks/ab", "/bricks"), ("/srv", "/")],
+)
+def test_what_a_path_is_mounted_below(path: str, below: str) -> None:
+    assert lvm.mountpoint_of(path, {"/", "/bricks", "/bricks/a"}) == below
+    assert lvm.mountpoint_of(path, {}) == ""
+
+
+@pytest.mark.parametrize(("data", "metadata", "used"), [("93.27", "10.28", (93.27, 10.28)), ("", "", (0, 0))])
+def test_the_pool_below_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, metadata: str, used: tuple[float, float]
+) -> None:
+    report = json.loads((RECORDED / TRIXIE / "thin.lvs.json").read_text())
+    for row in report["report"][0]["lv"]:
+        mine = row["lv_name"] == "pool"
+        row |= {"data_percent": data if mine else "1.00", "metadata_percent": metadata if mine else ""}
+    mounts = {"/": ("/dev/vda1", "ext4"), str(tmp_path / "t1"): ("/dev/vg_t1/data", "xfs")}
+    monkeypatch.setattr(lvm, "parse_mounts", lambda _text: mounts)
+    asked: list[list[str]] = []
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        asked.append(list(argv))
+        return Completed(0, json.dumps(report), "")
+
+    brick, other = str(tmp_path / "t1" / "brick"), str(tmp_path / "t2" / "brick")
+    assert lvm.pools_below(run, [brick, other]) == {brick: ("vg_t1/pool", *used)}
+    assert [argv[0] for argv in asked] == ["lvs"]
 
 
 def test_a_mountpoint_is_absent_plain_or_occupied(tmp_path: Path) -> None:

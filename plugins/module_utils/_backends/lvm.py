@@ -9,7 +9,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ IMMUTABLE = 0x10
 REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix", "--options")
 PV_COLUMNS = "pv_name,vg_name,pv_size"
 LV_COLUMNS = "vg_name,lv_name,lv_size,pool_lv,segtype,chunk_size,lv_profile,lv_tags"
+FILL_COLUMNS = "vg_name,lv_name,pool_lv,data_percent,metadata_percent"
 # On a thin LV from its creation until its filesystem is whole. Only then is it formatted: a filesystem that cannot be
 # read any more looks as blank as one that never was.
 EMPTY_TAG = "personal-cluster-empty"
@@ -149,6 +150,32 @@ def with_fstab_line(text: str, mountpoint: str, line: str) -> str:
     else:
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def mountpoint_of(path: str, mounts: Collection[str]) -> str:
+    """Return which of ``mounts`` the absolute ``path`` lies below, the innermost; empty for none."""
+    above = (place for place in mounts if f"{path}/".startswith(place.rstrip("/") + "/"))
+    return max(above, key=len, default="")
+
+
+def pools_below(run: Run, paths: Collection[str]) -> dict[str, tuple[str, float, float]]:
+    """Return the thin pool below each of ``paths``: its name, and how full its data and its metadata are, in percent.
+
+    Those that do not lie on a mounted thin LV are left out.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
+        mounts = parse_mounts(stream.read())
+    rows = json.loads(run(["lvs", *REPORT, FILL_COLUMNS]).stdout)["report"][0]["lv"]
+    by_name = {f"{row['vg_name']}/{row['lv_name']}": row for row in rows}
+    found = {}
+    for path in paths:
+        source, _kind = mounts.get(mountpoint_of(os.path.realpath(path), mounts), ("", ""))
+        for name, row in by_name.items():
+            pool = f"{row['vg_name']}/{row['pool_lv']}"
+            if pool in by_name and same_device(source, f"/dev/{name}"):
+                used = by_name[pool]
+                found[path] = pool, float(used["data_percent"] or 0), float(used["metadata_percent"] or 0)
+    return found
 
 
 def metadata_size(pool: int, chunk: int) -> int:
@@ -436,6 +463,10 @@ def refusals(one: Wanted, stack: Stack) -> list[str]:
         for what, percent in shares.items()
         if not 1 <= percent <= 100
     ]
+    if not stack.volume and set(shares.values()) == {100}:
+        found.append(
+            f"{one.name}: pool_percent and volume_percent are 100, which leaves no room for snapshots; lower one"
+        )
     if stack.signatures:
         found.append(
             f"{one.device} holds a {' and a '.join(stack.signatures)} signature; if nothing on it is needed: "

@@ -120,10 +120,23 @@ def secrets_present(site: Site) -> Iterator[Finding]:
             )
 
 
+def room_for_snapshots(site: Site) -> Iterator[Finding]:
+    """A filesystem is smaller than its disk: what is written after a snapshot needs room beside what was."""
+    shares = ("storage_pool_percent", "storage_volume_percent")
+    if all(whole(site.settings["numbers"].get(variable)) == 100 for variable in shares):
+        yield Finding(
+            CLUSTER,
+            " and ".join(shares),
+            "both are 100, which leaves no room for snapshots, and none for a pool to grow",
+            "lower one of them, the defaults are 90 and 85; disks that are in use stay as they are",
+        )
+
+
 SITE_CHECKS: tuple[Check, ...] = (
     count_of_nodes,
     names_valid,
     names_of_the_cluster,
     numbers_in_range,
+    room_for_snapshots,
     secrets_present,
 )

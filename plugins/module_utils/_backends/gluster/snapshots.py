@@ -7,8 +7,8 @@ Gluster makes them of the thin LVs below the bricks.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,12 @@ from ansible_collections.personal.cluster.plugins.module_utils._engine import Pl
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 
 WITHOUT_LVM = "LVM commands not found"
+# What is written after a snapshot takes room of its thin pool a second time, and a pool that is full stops its bricks:
+# from this share on, in percent, it gets no more of them.
+NEARLY_FULL = 80
+EXTEND = {"data": "--extents +50%FREE", "metadata": "--poolmetadatasize +64m"}
+# Of each brick on this host that lies on thin LVM: its pool, and how full its data and its metadata are, in percent.
+Pools = Mapping[str, tuple[str, float, float]]
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Kept:
-    """The snapshots by name, and the pool they are of."""
+    """The snapshots by name, the pool they are of, and the thin pools below bricks of which one is to be made."""
 
     snapshots: Mapping[str, Snapshot]
     cluster: Cluster
+    pools: Pools = field(default_factory=dict)
 
 
 def parse_snapshots(root: ET.Element) -> dict[str, Snapshot]:
@@ -87,19 +94,33 @@ def _view(snapshots: Mapping[str, Snapshot], volumes: Collection[str]) -> dict[s
 
 
 class Snapshots:
-    """The declared snapshots; see the module gluster_snapshot for the items."""
+    """The declared snapshots; see the module gluster_snapshot for the items.
 
-    def __init__(self, items: Sequence[Mapping[str, Any]], cli: Cli, allow: Collection[str]) -> None:
+    :param pools: tells the thin pools below the paths that it is given.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        cli: Cli,
+        allow: Collection[str],
+        pools: Callable[[Collection[str]], Pools],
+    ) -> None:
         self._items = items
         self._cli = cli
         self._allow = allow
+        self._pools = pools
 
     def read(self) -> Kept:
-        """Look once: four calls at most, and one more for each volume of which a snapshot is to be made."""
+        """Look once: four calls at most, and one more for each volume of which a snapshot is to be made.
+
+        Where bricks of those lie on this host, one report of LVM.
+        """
         cluster = read_cluster(self._cli)
         found = read_snapshots(self._cli)
         due = {one["volume"]: None for one in self._items if one["state"] == "present" and one["name"] not in found}
-        return Kept(found, with_heals(self._cli, cluster, due))
+        bricks = _local_bricks((cluster.volumes[name] for name in due if name in cluster.volumes), cluster)
+        return Kept(found, with_heals(self._cli, cluster, due), self._pools(bricks) if bricks else {})
 
     def blank(self) -> Kept:
         """Return a host without volumes."""
@@ -138,7 +159,8 @@ class Snapshots:
         if volume is None:
             return [] if state.cluster.fresh or wanted == "absent" else [f"there is no volume {one.volume}"]
         if wanted == "present" and there is None:
-            return [f"it is not made while {why}" for why in _unfit(volume, state.cluster)]
+            why_not = _unfit(volume, state.cluster) + _pool_troubles(volume, state)
+            return [f"it is not made while {why}" for why in why_not]
         if wanted == "restored" and there is not None:
             return self._not_restored(volume, state.cluster)
         return []
@@ -161,6 +183,22 @@ class Snapshots:
     def view(self, state: Kept) -> dict[str, Any]:
         """Return the declared snapshots that there are, and the others of their volumes."""
         return {"snapshots": _view(state.snapshots, {item["volume"] for item in self._items})}
+
+
+def _local_bricks(volumes: Iterable[Volume], cluster: Cluster) -> list[str]:
+    return [brick.path for volume in volumes for brick in volume.bricks if cluster.is_local(brick)]
+
+
+def _pool_troubles(volume: Volume, state: Kept) -> list[str]:
+    """Return which pools below the local bricks of ``volume`` are nearly full."""
+    bricks = _local_bricks([volume], state.cluster)
+    return [
+        f"thin pool {pool} of this host is {percent:.1f} % full ({part}), and {NEARLY_FULL} % is the limit; "
+        f"delete older snapshots, or extend it: lvextend {EXTEND[part]} {pool}"
+        for pool, data, metadata in sorted({state.pools[path] for path in bricks if path in state.pools})
+        for part, percent in (("data", data), ("metadata", metadata))
+        if percent >= NEARLY_FULL
+    ]
 
 
 def _unfit(volume: Volume, cluster: Cluster) -> list[str]:
