@@ -351,6 +351,17 @@ def test_a_volume_that_was_never_started_lacks_nothing(tmp_path: Path) -> None:
     assert [sentence.split()[0] for sentence in sentences] == ["start", "add"]
 
 
+def test_a_removal_that_failed_is_neither_committed_nor_begun_again(tmp_path: Path) -> None:
+    class Failed(Fake):
+        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+            done = super().__call__(argv, **more)
+            return replace(done, stdout=done.stdout.replace("<statusStr>completed", "<statusStr>failed"))
+
+    b2 = ", ".join(B2)
+    why = f"moving the data off {b2} failed; gluster volume remove-brick gv2 {' '.join(B2)} stop keeps the bricks"
+    refused(Failed(**{"volume status": "status_removed"}), item("b1", **SHRUNK), tmp_path, why)
+
+
 def test_a_removal_that_nobody_committed_bars_other_changes(tmp_path: Path) -> None:
     run = Fake(**{"volume status": "status_removed"})
     refused(run, item("b1", "b2", "b3"), tmp_path, "a Remove brick (completed) waits to be committed or stopped")
@@ -373,22 +384,39 @@ def test_new_bricks_are_balanced(tmp_path: Path, rebalance: str, start: list[str
     ]
 
 
+class Marked(Fake):
+    """A gluster whose volume has a mark of an earlier run."""
+
+    def __init__(self, mark: str, **answers: str | list[str]) -> None:
+        super().__init__(**answers)
+        self._option = f"<option><name>{BALANCE}</name><value>{mark}</value></option></options>"
+
+    def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+        done = super().__call__(argv, **more)
+        return replace(done, stdout=done.stdout.replace("</options>", self._option))
+
+
 @pytest.mark.parametrize(("mark", "rebalance", "due"), [
     ("no", "none", False), ("no", "fix-layout", True), ("no", "full", True),
     ("layout", "fix-layout", False), ("layout", "full", True), ("yes", "full", False),
 ])  # fmt: skip
 def test_what_an_earlier_run_left_unbalanced_is_balanced(tmp_path: Path, mark: str, rebalance: str, due: bool) -> None:
-    run = Fake(**{"volume rebalance status": "rebalance_status"})
-    wanted = item("b1", "b2", rebalance=rebalance)
-
-    class Marked(Fake):
-        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
-            done = run(argv, **more)
-            option = f"<option><name>{BALANCE}</name><value>{mark}</value></option></options>"
-            return replace(done, stdout=done.stdout.replace("</options>", option))
-
-    assert bool(planned(Marked(), wanted, tmp_path)) is due
+    run = Marked(mark, **{"volume rebalance status": "rebalance_status"})
+    assert bool(planned(run, item("b1", "b2", rebalance=rebalance), tmp_path)) is due
     assert (["volume", "heal", "gv2", "info", "summary"] in run.asked) is due
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ({"volume status": "status_dead"}, "brick node3:/bricks/b1/brick is offline"),
+        ({"volume heal": "heal_dead"}, "the number of entries to heal is unknown"),
+        ({"volume status": "status_removed"}, "a Remove brick (completed) waits to be committed or stopped"),
+    ],
+)
+def test_a_troubled_volume_is_not_rebalanced(tmp_path: Path, answers: Answers, why: str) -> None:
+    wanted = item("b1", "b2", rebalance="full")
+    refused(Marked("no", **answers), wanted, tmp_path, f"it is not rebalanced while {why}")
 
 
 def test_a_single_set_has_nothing_to_balance(tmp_path: Path) -> None:
@@ -448,12 +476,20 @@ def test_what_would_need_the_volume_running_is_not_asked_of_one_that_is_to_be_st
     assert planned(Fake(), item("b1", "b2", state="stopped"), tmp_path) == ["stop volume gv2"]
 
 
-def test_a_volume_is_not_half_deleted(tmp_path: Path) -> None:
-    def lost(state: Cluster) -> Cluster:
-        return replace(state, peers=tuple(replace(peer, connected=peer.local) for peer in state.peers))
+def lost(state: Cluster) -> Cluster:
+    return replace(state, peers=tuple(replace(peer, connected=peer.local) for peer in state.peers))
 
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lost, "it is not deleted while peer node2"),
+        (of_volume(snapshots=2), "it has 2 snapshots; delete them first"),
+    ],
+)
+def test_a_volume_is_not_half_deleted(tmp_path: Path, change: Change, why: str) -> None:
     wanted = item("b1", "b2", state="absent", allow=["delete"])
-    refused(Fake(), wanted, tmp_path, "it is not deleted while peer node2", lost)
+    refused(Fake(), wanted, tmp_path, why, change)
     assert len(planned(Fake(), wanted, tmp_path)) == 2
 
 
@@ -741,6 +777,15 @@ def test_the_process_of_a_brick(tmp_path: Path) -> None:
         (swapped("b7", "new"), {}, None, "node1:/bricks/b7/brick is none of its bricks"),
         (swapped("b1", "b2"), {}, None, "is one of its bricks already"),
         ({**swapped("b1", "new"), "bricks": places("b1", "b2")}, {}, None, "is not among its declared bricks"),
+        (
+            {
+                **swapped("b1", "new"),
+                "bricks": places("new")[:1] + places("b1")[1:] + places("b1")[:1] + places("b2")[1:],
+            },
+            {},
+            None,
+            "node1:/bricks/b1/brick is to be replaced and still declared",
+        ),
         (
             item("b1", "b2", reset=places("b1")[2:]),
             {"volume status": "status_dead", "volume heal": "heal_dead"},

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Heal
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Heal, Task
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import may_be_purged
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_volumes
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.snapshots import Pools, Snapshots, told
@@ -68,6 +68,23 @@ class Healthy(Snapshots):
         heals = {"sv": {str(brick): HEALED for brick in have.bricks}}
         volumes = {"sv": replace(have, status="started")}
         return replace(seen, cluster=replace(seen.cluster, online=online, heals=heals, volumes=volumes))
+
+
+class Parted(Snapshots):
+    """Snapshots of a pool of which the other members are not there."""
+
+    def read(self) -> Any:
+        seen = super().read()
+        peers = tuple(replace(peer, connected=peer.local) for peer in seen.cluster.peers)
+        return replace(seen, cluster=replace(seen.cluster, peers=peers))
+
+
+class Busy(Snapshots):
+    """Snapshots of a volume that is being balanced."""
+
+    def read(self) -> Any:
+        seen = super().read()
+        return replace(seen, cluster=replace(seen.cluster, tasks={"sv": (Task("Rebalance", "in progress"),)}))
 
 
 class Lvm:
@@ -132,6 +149,8 @@ def test_a_volume_is_restored_when_allowed_and_only_once(tmp_path: Path) -> None
     [
         (Fake(there=True), one("restored"), Snapshots, "allow: [restore] permits it"),
         (Fake(there=True), one("restored"), Healthy, "volume sv is started; end what uses it and stop it"),
+        (Fake(there=True), one("restored"), Parted, "it is not restored while peer node3 is not connected"),
+        (Fake(there=True), one("restored"), Busy, "it is not restored while a Rebalance is in progress"),
         (Fake(there=True), one("present", volume="other"), Snapshots, "it is one of volume sv, not of other"),
         (Fake(there=True), one("absent", volume="other"), Snapshots, "it is one of volume sv, not of other"),
         (Fake(there=False), one("present", volume="other"), Snapshots, "there is no volume other"),
