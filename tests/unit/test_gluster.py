@@ -207,6 +207,46 @@ def test_all_options_are_set_with_one_call(release: str, tmp_path: Path) -> None
     assert run.asked[-1] == ["volume", "set", "gv0", "network.ping-timeout", "42", "auth.ssl-allow", "node1,node2"]
 
 
+class Many(Fake):
+    """A gluster with some volumes, each of which is as the recorded gv0 but for its name."""
+
+    def __init__(self, release: str, names: Sequence[str]) -> None:
+        super().__init__(release, **{"volume heal": "heal"})
+        self._names = names
+
+    def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+        done = super().__call__(argv, **more)
+        volumes = re.findall("<volume>.*?</volume>", done.stdout, re.DOTALL)
+        mine = next((found for found in volumes if re.search("<(name|volName)>gv0<", found)), "")
+        several = "".join(mine.replace("gv0", name) for name in self._names)
+        return replace(done, stdout=re.sub("<volume>.*</volume>", several, done.stdout, flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_look_costs_the_same_for_one_volume_and_for_eight(release: str, tmp_path: Path, count: int) -> None:
+    names = [f"v{number}" for number in range(count)]
+    look = [["pool", "list"], ["volume", "info"], ["volume", "status"]]
+    run = Many(release, names)
+    found = plan(tmp_path, run, *(item(name, group="virt") for name in names))
+    assert list(found.predicted.volumes) == names and len(found.predicted.online) == 3 * count
+    assert (sentences(found), found.refusals, run.asked) == ([], [], look)
+    run = Many(release, names)
+    options = {"network.ping-timeout": 42, "auth.ssl-allow": "node1"}
+    for step in plan(tmp_path, run, *(item(name, options=options) for name in names)).steps:
+        step.apply()
+    changed = ["network.ping-timeout", "42", "auth.ssl-allow", "node1"]
+    assert run.asked == look + [["volume", "set", name, *changed] for name in names]
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_only_a_volume_whose_bricks_change_is_asked_for_its_heals(release: str, tmp_path: Path, count: int) -> None:
+    names = [f"v{number}" for number in range(count)]
+    run = Many(release, names)
+    grows = item("v0", bricks=item("v0")["bricks"] + item("more")["bricks"])
+    resource(tmp_path, run, grows, *(item(name) for name in names[1:])).read()
+    assert run.asked[3:] == [["volume", "heal", "v0", "info", "summary"]]
+
+
 def test_a_new_volume_is_created_then_set_then_started(release: str, tmp_path: Path) -> None:
     run = Fake(release)
     found = plan(tmp_path, run, item("new", group="virt", options={"client.ssl": True}))
