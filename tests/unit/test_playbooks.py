@@ -170,3 +170,55 @@ def test_machines_may_run_where_nothing_is_added() -> None:
     assert due_for_growth(six, 3, None) == ["gv0"]
     # A run that died between adding and balancing.
     assert due_for_growth(six, 6, "no") == ["gv0"] and due_for_growth(six, 6, "layout") == []
+
+
+def reboot_nodes(task: str, key: str, **known: Any) -> Any:
+    """Return what a value of a task of reboot_nodes.yml becomes on node1."""
+    (play,) = yaml.safe_load((REPOSITORY / "playbooks" / "reboot_nodes.yml").read_text())
+    shared = yaml.safe_load((REPOSITORY / "playbooks" / play["vars_files"][0]).read_text())
+    (found,) = [item for item in play["tasks"] if item["name"] == task]
+    own = {**shared, **play["vars"], **found.get("vars", {})}
+    variables = {name: trust_as_template(text) if isinstance(text, str) else text for name, text in own.items()}
+    templar = Templar(loader=DataLoader(), variables=variables | {"inventory_hostname": "node1"} | known)
+    module = next(value for name, value in found.items() if name.startswith("ansible.builtin."))
+    text = module[key] if key else module
+    return templar.template(trust_as_template("{{ " + text + " }}" if key == "that" else text))
+
+
+BOUND = {"keyslot": 1, "unlocks": True, "unreachable": []}
+
+
+@pytest.mark.parametrize(
+    ("disk", "says"),
+    [
+        (BOUND, ""),
+        # One of two servers suffices.
+        ({**BOUND, "unreachable": ["http://10.0.0.10:7500"]}, ""),
+        ({**BOUND, "keyslot": None, "unlocks": False}, "there is no binding on /dev/b"),
+        ({**BOUND, "unlocks": False}, "the binding of /dev/b does not unlock it. "),
+        (
+            {**BOUND, "unlocks": False, "unreachable": ["http://10.0.0.10:7500"]},
+            "the binding of /dev/b does not unlock it; no answer from http://10.0.0.10:7500. ",
+        ),
+    ],
+)
+def test_no_node_goes_down_whose_disks_would_stay_locked(disk: dict[str, Any], says: str) -> None:
+    known = {"__reboot_disks": {"devices": {"/dev/a": BOUND, "/dev/b": disk}}}
+    task = "Refuse while a disk would stay locked"
+    assert reboot_nodes(task, "that", **known) is (not says)
+    message = reboot_nodes(task, "fail_msg", **known)
+    assert says in message and message.startswith("node1 is not rebooted") and "/dev/a" not in message
+
+
+def test_a_node_is_asked_to_prove_that_its_disks_unlock() -> None:
+    (play,) = yaml.safe_load((REPOSITORY / "playbooks" / "reboot_nodes.yml").read_text())
+    (look,) = [task for task in play["tasks"] if "personal.cluster.luks_clevis_info" in task]
+    assert look["personal.cluster.luks_clevis_info"]["prove"] is True
+
+
+def test_a_node_is_back_when_each_of_its_volumes_is_mounted() -> None:
+    command = reboot_nodes("Wait until its volumes are mounted and its pools and guests started", "")
+    units = ("personal-cluster-mount@gv0", "personal-cluster-mount@gv1", "personal-cluster-guests")
+    assert command == " && ".join(f"systemctl is-active {unit}" for unit in units)
+    template = REPOSITORY / "roles/storage/templates/mounts.yml.j2"
+    assert '"personal-cluster-mount@{{ volume.name }}.service"' in template.read_text()
