@@ -48,7 +48,15 @@ def test_vlans_in_which_nodes_have_addresses(layer: str, vlans: list[dict[str, A
 
 # What YAML makes of a variable without a value, and of what operators write who have not read on.
 MISTAKES = (None, "/dev/sdb", 7, ["a"], [None], {"a": 1})
-JUDGED = ("cluster_dns", "cluster_disks", "cluster_nics", "cluster_vlans", "cluster_guests", "storage_volumes")
+JUDGED = (
+    "cluster_dns",
+    "cluster_disks",
+    "cluster_nics",
+    "cluster_vlans",
+    "cluster_guests",
+    "encryption_policy",
+    "storage_volumes",
+)
 TEXTS = (
     "cluster_name",
     "cluster_state_dir",
@@ -117,6 +125,19 @@ def test_no_disk_is_bound_to_a_tang_on_its_own_node(node: str, servers: dict[str
     assert given == (
         servers or {f"http://{host['cluster_address']}:7500": host["tang_thumbprint"] for host in hosts.values()}
     )
+
+
+def test_preflight_is_told_the_policy_that_disks_will_be_bound_to() -> None:
+    """The servers of a policy may be taken from what the playbooks make of the tang hosts."""
+    (play,) = yaml.safe_load((REPOSITORY / "playbooks/preflight.yml").read_text())
+    told = yaml.safe_load((REPOSITORY / "playbooks" / play["vars_files"][0]).read_text())
+    policy = "{{ {'tang': encryption_tang_servers | dict2items(key_name='url', value_name='thp')} }}"
+    known = {name: trust_as_template(text) for name, text in {**told, "encryption_policy": policy}.items()}
+    known |= {"groups": {"nodes": ["node1"], "tang": ["node1", "tang1", "tang2"]}, "inventory_hostname": "node1"}
+    hosts = {"node1": {"cluster_address": "10.0.0.11"}, "tang1": {"cluster_address": "10.0.0.10"}, "tang2": {}}
+    given = passed("preflight", "preflight_policy", **known, hostvars=hosts)
+    assert {"url": "http://10.0.0.10:7500", "thp": ""} in given["tang"]
+    assert "http://10.0.0.11:7500" not in [server["url"] for server in given["tang"]]
 
 
 def test_a_rotation_binds_by_the_task_and_the_policy_of_the_layer() -> None:

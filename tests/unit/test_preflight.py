@@ -1083,6 +1083,69 @@ def test_tang_server_outside_of_the_inventory_must_answer(looked: Looked, settin
     assert len(judge(looked, settings)) == 3
 
 
+URL = "http://{}:7500"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        URL.format("10.10.0.12"),
+        "http://10.10.0.12",
+        "10.10.0.12:7500/",
+        URL.format("10.20.0.12"),
+        URL.format("192.0.2.12"),
+        URL.format("[2001:DB8:0::12]"),
+        URL.format("NODE2"),
+        URL.format("node2.lan"),
+        URL.format("localhost"),
+        URL.format("127.0.0.1"),
+        URL.format("0.0.0.0"),
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_policy_that_asks_the_node_itself(looked: Looked, settings: Settings, own: str, depth: int) -> None:
+    policy: dict[str, Any] = {"tang": [{"url": URL.format("10.10.0.10"), "thp": ""}, {"url": own, "thp": "a"}]}
+    for _ in range(depth):
+        policy = {"tpm2": {}, "sss": [policy]}
+    for host in settings["nodes"]:
+        looked[host]["declared"]["policy"] = policy
+        looked[host]["declared"]["vlans"] = [{"name": "blue", "tag": 101, "address": f"10.20.0.1{host[-1]}/24"}]
+    looked["node2"]["node"]["interfaces"]["enp0s3"]["addresses"] = ["192.0.2.12", "2001:db8::12"]
+    findings = [finding for finding in judge(looked, settings) if finding.variable == "encryption_policy"]
+    everywhere = any(name in own for name in ("localhost", "127.0.0.1", "0.0.0.0"))
+    assert [finding.host for finding in findings] == (settings["nodes"] if everywhere else ["node2"])
+    assert own.rstrip("/") in findings[0].found
+
+
+@pytest.mark.parametrize(
+    ("policy", "found"),
+    [
+        ("tang", "'tang' is no mapping"),
+        ({"servers": []}, "it is not understood: servers. Supported parameters include: pin, sss, tang"),
+        ({"threshold": 3, "tang": [{"url": URL.format("10.10.0.10")}]}, "threshold 3 exceeds 1 pin"),
+        ({"tang": [{"thp": "a"}]}, "missing required arguments: url"),
+        ({"sss": [{"sss": [{"tang": []}]}]}, "the policy names no tang server"),
+    ],
+)
+def test_policy_that_cannot_be_bound_to(looked: Looked, settings: Settings, policy: Any, found: str) -> None:
+    looked["node3"]["declared"]["policy"] = policy
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node3", "encryption_policy")
+    assert found in finding.found
+
+
+@pytest.mark.parametrize("url", ["http://[10.10.0.12", "http://", ""])
+def test_server_of_a_policy_without_a_name(looked: Looked, settings: Settings, url: str) -> None:
+    looked["node2"]["declared"]["policy"] = {"tang": [{"url": url}]}
+    assert judge(looked, settings) == []
+
+
+def test_policy_of_a_node_that_cannot_be_reached(looked: Looked, settings: Settings) -> None:
+    declared = {**looked["node2"]["declared"], "policy": {"tang": [{"url": URL.format("10.10.0.12")}]}}
+    looked["node2"] = {"declared": declared, "problem": "it cannot be reached: timed out"}
+    assert {finding.variable for finding in judge(looked, settings)} == {"ansible_host", "encryption_policy"}
+
+
 # The report
 
 

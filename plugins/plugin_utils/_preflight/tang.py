@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tang hosts: that there are some, apart from the nodes, and that they answer."""
+"""The tang hosts: that there are some, apart from the nodes, and that they answer. The policies that ask servers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ipaddress
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
-from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import CLUSTER, Check, Finding, Site
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
+from ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind import POLICY_OPTIONS
+from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import (
+    CLUSTER,
+    Check,
+    Finding,
+    Host,
+    Site,
+    mappings,
+)
 
 
 def tang_declared(site: Site) -> Iterator[Finding]:
@@ -60,4 +72,61 @@ def _tang_out_of_reach(site: Site, server: str) -> Iterator[Finding]:
             )
 
 
-SITE_CHECKS: tuple[Check, ...] = (tang_declared, tang_answers)
+def policies_valid(site: Site) -> Iterator[Finding]:
+    """What is declared as the whole policy of a node can be bound to, and does not ask the node itself."""
+    for host in site.nodes:
+        policy, faults = _policy(host)
+        for fault in faults:
+            remedy = "`ansible-doc personal.cluster.luks_clevis_bind` shows what a policy is made of"
+            yield Finding(host.name, "encryption_policy", fault, remedy)
+        own = [url for url, _thp in (policy.servers if policy else ()) if _leads_to(url, host)]
+        if own:
+            yield Finding(
+                host.name,
+                "encryption_policy",
+                f"it asks the node itself, {', '.join(own)}: whoever carries the node away would unlock its disks",
+                "leave that server out of this node's policy; in encryption_tang_servers no node finds itself",
+            )
+
+
+def _policy(host: Host) -> tuple[Policy | None, list[str]]:
+    """Return what is declared as the whole policy of a node, None without one, and what is wrong with it."""
+    declared = host.declared.get("policy")
+    if not declared:
+        return None, []
+    if not isinstance(declared, Mapping):
+        return None, [f"{declared!r} is no mapping"]
+    validated = ArgumentSpecValidator(POLICY_OPTIONS).validate(declared)
+    if validated.error_messages:
+        return None, [f"it is not understood: {message}" for message in validated.error_messages]
+    policy = Policy.of(validated.validated_parameters)
+    return policy, policy.faults()
+
+
+def _leads_to(url: str, host: Host) -> bool:
+    """Say whether a host that asks ``url`` asks itself: under an address or a name that it has, or as localhost."""
+    name = _server_name(url)
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        names = ("localhost", host.name, str(host.node.get("hostname", "")))
+        return name.split(".")[0] in {own.lower().split(".")[0] for own in names if own}
+    return address.is_loopback or address.is_unspecified or str(address) in _addresses(host)
+
+
+def _server_name(url: str) -> str:
+    """Return the name or address in a URL, lower case; curl takes one without a scheme. Empty when there is none."""
+    try:
+        return urlsplit(url if "://" in url else f"//{url}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _addresses(host: Host) -> set[str]:
+    """Return the addresses that the host shall have, and those that were found on it."""
+    vlans = [str(vlan.get("address") or "") for _place, vlan in mappings("", host.declared.get("vlans"))]
+    found = [address for about in host.node.get("interfaces", {}).values() for address in about["addresses"]]
+    return {host.address, *(address.split("/")[0] for address in vlans), *found}
+
+
+SITE_CHECKS: tuple[Check, ...] = (tang_declared, tang_answers, policies_valid)
