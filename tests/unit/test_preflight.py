@@ -199,15 +199,29 @@ def test_address_used_twice(looked: Looked, settings: Settings, other: str) -> N
 
 
 def test_node_that_is_a_tang_host_too(looked: Looked, settings: Settings) -> None:
+    """It is looked at once, like any node; how many servers must answer is for the operator to say."""
     settings["tang"].append("node2")
     settings["tang_servers"].append("10.10.0.12:7500")
     looked["node2"]["node"]["memory_mib"] = 1
     findings = judge(looked, settings)
     assert [(finding.host, finding.variable) for finding in findings] == [
-        ("node2", "group tang"),
+        ("cluster", "encryption_tang_threshold"),
         ("node2", "preflight_memory_min_mib"),
     ]
-    assert "in group nodes, too" in findings[0].found
+    assert "group tang has nodes (node2)" in findings[0].found
+    for host in settings["nodes"]:
+        looked[host]["declared"]["tang_threshold"] = 2
+    assert only(looked, settings).host == "node2"
+
+
+def test_no_tang_host_but_nodes(looked: Looked, settings: Settings) -> None:
+    settings.update(tang=settings["nodes"], tang_servers=[f"10.10.0.1{number}:7500" for number in (1, 2, 3)])
+    for host in settings["nodes"]:
+        looked[host]["declared"]["tang_threshold"] = 2
+    del looked["tang1"]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "group tang")
+    assert "in group nodes, too" in finding.found
 
 
 def test_address_is_the_gateway(looked: Looked, settings: Settings) -> None:
@@ -1065,6 +1079,33 @@ def test_no_tang_host(looked: Looked, settings: Settings) -> None:
     del looked["tang1"]
     finding = only(looked, settings)
     assert (finding.host, finding.variable) == ("cluster", "group tang")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{"tpm2": {}}, {"tang": [{"url": "http://192.0.2.7"}]}, {"tang": [{"url": "http://10.10.0.14"}], "tpm2": {}}],
+)
+def test_no_tang_host_is_needed_where_all_nodes_have_a_policy(
+    looked: Looked, settings: Settings, policy: dict[str, Any]
+) -> None:
+    settings.update(tang=[], tang_servers=[])
+    del looked["tang1"]
+    for host in settings["nodes"]:
+        looked[host]["declared"]["policy"] = policy
+    assert judge(looked, settings) == []
+    del looked["node3"]["declared"]["policy"]
+    assert only(looked, settings).variable == "group tang"
+
+
+def test_policy_that_asks_nodes_alone(looked: Looked, settings: Settings) -> None:
+    peers = [{"url": URL.format("10.10.0.12")}, {"url": URL.format("node3")}]
+    looked["node1"]["declared"]["policy"] = {"threshold": 2, "tang": peers}
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node1", "encryption_policy")
+    assert "it asks nodes alone" in finding.found
+    for more in ({"tpm2": {}}, {"tang": [*peers, {"url": URL.format("10.10.0.10")}]}):
+        looked["node1"]["declared"]["policy"] = {"threshold": 2, "tang": peers, **more}
+        assert judge(looked, settings) == []
 
 
 def test_first_build_of_one_node_alone(looked: Looked, settings: Settings) -> None:

@@ -21,22 +21,31 @@ from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model 
 
 
 def tang_declared(site: Site) -> Iterator[Finding]:
-    """There is a tang host: without one, disks are encrypted and bound to nothing."""
-    if not site.settings["tang"]:
+    """Tang hosts make up the policy of each node that declares none: not only nodes, and how many of them is said."""
+    made = [host for host in site.nodes if not host.declared.get("policy")]
+    servers = site.settings["tang"]
+    peers = [name for name in servers if name in site.settings["nodes"]]
+    if made and not servers:
         yield Finding(
             CLUSTER,
             "group tang",
             "it has no hosts, and no disk would unlock by itself",
-            "put a host that is no node into the inventory group `tang`",
+            "put a host that is no node into the inventory group `tang`, or declare encryption_policy for all nodes",
         )
-    for name in site.settings["tang"]:
-        if name in site.settings["nodes"]:
-            yield Finding(
-                name,
-                "group tang",
-                "it is in group nodes, too: whoever carries it away would have keys for the disks",
-                "take it out of one of the two groups; tang belongs on a host that is no node",
-            )
+    elif made and peers == servers:
+        yield Finding(
+            CLUSTER,
+            "group tang",
+            "all its hosts are in group nodes, too: whoever carries the nodes away would have all keys of their disks",
+            "put a host that is no node into it",
+        )
+    elif peers and any(not host.declared.get("tang_threshold") for host in made):
+        yield Finding(
+            CLUSTER,
+            "encryption_tang_threshold",
+            f"it is not set, and group tang has nodes ({', '.join(peers)})",
+            "say how many servers must answer: with 1, two nodes that are carried away together unlock each other",
+        )
 
 
 def tang_answers(site: Site) -> Iterator[Finding]:
@@ -53,7 +62,8 @@ def tang_answers(site: Site) -> Iterator[Finding]:
                 host.name if host else CLUSTER,
                 "tang_port",
                 f"nothing listens on port {port}, but disks are bound to tang",
-                "see `systemctl status tangd.socket` there; without it no node unlocks its disks at the next boot",
+                "see `systemctl status tangd.socket` there; without it no node unlocks its disks at the next boot. "
+                "If the host is new in group tang, playbooks/encryption.yml sets it up",
             )
         first_build = not bound and (silent or (host is None and len(site.tang) < len(site.settings["tang"])))
         if not silent and not first_build:
@@ -87,6 +97,18 @@ def policies_valid(site: Site) -> Iterator[Finding]:
                 f"it asks the node itself, {', '.join(own)}: whoever carries the node away would unlock its disks",
                 "leave that server out of this node's policy; in encryption_tang_servers no node finds itself",
             )
+        elif policy and not faults and not _asks_outside(policy, site):
+            yield Finding(
+                host.name,
+                "encryption_policy",
+                "it asks nodes alone: whoever carries the nodes away would have all keys of their disks",
+                "let it ask a server that is no node, or the TPM, too",
+            )
+
+
+def _asks_outside(policy: Policy, site: Site) -> bool:
+    servers = [url for url, _thp in policy.servers]
+    return policy.asks_tpm or not all(any(_leads_to(url, host) for host in site.nodes) for url in servers)
 
 
 def _policy(host: Host) -> tuple[Policy | None, list[str]]:
