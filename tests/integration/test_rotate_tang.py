@@ -110,6 +110,8 @@ def open_all(site: Site) -> bool:
 
 
 def test_rotate_then_purge(site: Site) -> None:
+    servers = "encryption_tang_servers | dict2items(key_name='url', value_name='thp')"
+    site.inventory(encryption_policy="{{ {'tang': " + servers + "} }}")
     old, hidden = site.kids(), site.shown(True)
     headers = {node: metadata(disk) for node, disk in site.disks.items()}
     rc, said, foreseen = site.rotate("-e", "rotation=2026-12", "--check")
@@ -212,6 +214,12 @@ def broken(site: Site) -> list[str]:
     return ["-e", "rotation=a"]
 
 
+def pinned(site: Site) -> list[str]:
+    inner = {"tang": [site.tang.entry(), {"url": "http://192.0.2.7", "thp": "another"}]}
+    site.inventory(encryption_policy={"tpm2": {}, "sss": [{"tpm2": {}, "sss": [inner]}]})
+    return ["-e", "rotation=a"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -219,6 +227,7 @@ def broken(site: Site) -> list[str]:
         (lambda _: ["-e", "rotation=a", "--limit", "node1,tang1"], "Run it without --limit: node2"),
         (away, "No answer from node2; nothing was changed"),
         (lost, "node2: no tang host has the key of {disk}"),
+        (pinned, "node2: encryption_policy has written out the thumbprint of {url}, which a rotation retires. Nothing"),
         (unbound, "node2: there is no binding on {disk}"),
         (broken, "node2: the binding of {disk} does not unlock it"),
     ],
@@ -229,7 +238,7 @@ def test_refusals_change_nothing(site: Site, spoil: Any, says: str) -> None:
     keys = site.shown(True)
     rc, said, changed = site.rotate(*options)
     flat = re.sub(r"\s+", " ", said)
-    assert rc != 0 and says.format(disk=site.disks["node2"]) in flat, said
+    assert rc != 0 and says.format(disk=site.disks["node2"], url=site.tang.url) in flat, said
     assert not any(changed.values())
     # A server without any key makes some when it is asked.
     assert not keys or site.shown(True) == keys
