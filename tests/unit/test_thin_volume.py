@@ -18,6 +18,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._run import Compl
 
 RECORDED = Path(__file__).parent / "recorded" / "lvm"
 TRIXIE, BOOKWORM = "2.03.31", "2.03.16"
+SUPERBLOCKS = Path(__file__).parent / "recorded" / "xfsprogs"
 DEVICE = "/dev/loop0"
 GIB = 1 << 30
 
@@ -78,6 +79,16 @@ def device_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.path.exists", lambda path: path in (DEVICE, "/dev/vg_t1/data") or real(path))
 
 
+@pytest.fixture(autouse=True)
+def superblock(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the thin volume begins with: nothing."""
+    path = tmp_path_factory.mktemp("volume") / "superblock"
+    path.write_bytes(bytes(512))
+    real = lvm.is_whole_xfs
+    monkeypatch.setattr(lvm, "is_whole_xfs", lambda _path: real(str(path)))
+    return path
+
+
 def sentences(resource: lvm.ThinVolumes) -> list[str]:
     return [step.sentence for step in resource.plan(resource.read()).steps]
 
@@ -131,7 +142,8 @@ def test_a_filesystem_that_cannot_be_read_is_not_made_anew(tmp_path: Path) -> No
     assert {argv[0] for argv in asked} == {"pvs", "lvs", "wipefs"}
 
 
-def test_a_filesystem_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
+def test_a_filesystem_whose_making_was_killed_is_made_again(tmp_path: Path, superblock: Path) -> None:
+    superblock.write_bytes(bytes.fromhex((SUPERBLOCKS / "killed-superblock.hex").read_text()))
     asked: list[list[str]] = []
     run = replay(TRIXIE, "thin", {"/dev/vg_t1/data": "xfs"}, asked, tags=f"{lvm.EMPTY_TAG},mine")
     resource = volumes(tmp_path, run)
@@ -139,6 +151,25 @@ def test_a_filesystem_whose_making_was_killed_is_made_again(tmp_path: Path) -> N
     making[0].apply()
     assert asked[-2][:2] == ["mkfs.xfs", "-f"]
     assert asked[-1] == ["lvchange", "--deltag", lvm.EMPTY_TAG, "vg_t1/data"]
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_filesystem_that_was_finished_is_never_made_again(
+    tmp_path: Path, superblock: Path, monkeypatch: pytest.MonkeyPatch, active: bool
+) -> None:
+    """The run was killed before it noted that, and somebody has mounted it since."""
+    superblock.write_bytes(bytes.fromhex((SUPERBLOCKS / "whole-superblock.hex").read_text()))
+    if not active:
+        monkeypatch.setattr("os.path.exists", lambda path: path == DEVICE)
+    asked: list[list[str]] = []
+    run = replay(TRIXIE, "thin", {"/dev/vg_t1/data": "xfs"}, asked, tags=lvm.EMPTY_TAG)
+    resource = volumes(tmp_path, run)
+    steps = resource.plan(resource.read()).steps
+    words = "note that the filesystem on" if active else "make an XFS filesystem on"
+    (noting,) = [step for step in steps if step.sentence.startswith(words)]
+    noting.apply()
+    assert asked[-1] == ["lvchange", "--deltag", lvm.EMPTY_TAG, "vg_t1/data"]
+    assert "mkfs.xfs" not in {argv[0] for argv in asked}
 
 
 def test_a_volume_that_is_mounted_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,9 @@ FILL_COLUMNS = "vg_name,lv_name,pool_lv,data_percent,metadata_percent"
 # On a thin LV from its creation until its filesystem is whole. Only then is it formatted: a filesystem that cannot be
 # read any more looks as blank as one that never was.
 EMPTY_TAG = "personal-cluster-empty"
+# How an XFS superblock begins, and where in it mkfs marks a filesystem that it has not finished.
+XFS_MAGIC = b"XFSB"
+XFS_UNFINISHED_AT = 126
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Stack:
     ``holder`` is the volume group of the device's PV, None when the device is no PV. ``directory`` is absent,
     bare (immutable and empty), plain, occupied or mounted. ``mounted`` is what is mounted there. A volume that is not
     ``active`` cannot be looked into: LVM was not there when its disk was opened. ``empty`` says that it was made
-    and its filesystem not finished yet.
+    and its filesystem not noted as finished yet, ``whole`` that it is finished all the same.
     """
 
     device: bool = False
@@ -89,6 +92,7 @@ class Stack:
     volume: str = ""
     active: bool = True
     empty: bool = False
+    whole: bool = False
     filesystem: str = ""
     directory: str = "absent"
     mounted: str = ""
@@ -189,6 +193,13 @@ def thin_size(pool: int, percent: int) -> int:
     return pool * percent // 100 // EXTENT * EXTENT
 
 
+def is_whole_xfs(path: str) -> bool:
+    """Say whether a device carries an XFS filesystem that mkfs has finished."""
+    with open(path, "rb") as stream:
+        superblock = stream.read(XFS_UNFINISHED_AT + 1)
+    return superblock.startswith(XFS_MAGIC) and superblock[XFS_UNFINISHED_AT] == 0
+
+
 def is_immutable(path: str) -> bool:
     """Say whether the directory has the immutable flag; a filesystem without flags has none."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -285,6 +296,7 @@ class ThinVolumes:
         holder = report.holders.get(os.path.realpath(one.device)) if bare.device else None
         filesystem = bare.filesystem
         active = not volume or bool(bare.mounted) or os.path.exists(one.path)
+        empty = EMPTY_TAG in volume.get("lv_tags", "").split(",")
         if volume and not bare.mounted and active:
             filesystem = " ".join(self._signatures(one.path))
         return replace(
@@ -297,7 +309,8 @@ class ThinVolumes:
             profile=pool.get("lv_profile", ""),
             volume=volume.get("segtype", ""),
             active=active,
-            empty=EMPTY_TAG in volume.get("lv_tags", "").split(","),
+            empty=empty,
+            whole=empty and active and (bool(bare.mounted) or is_whole_xfs(one.path)),
             filesystem=filesystem,
         )
 
@@ -363,10 +376,10 @@ class ThinVolumes:
         if not stack.volume:
             sentence = f"create thin volume {one.group}/{one.volume} ({one.volume_percent} % of the pool)"
             steps.append(Step(sentence, partial(self._make_volume, one)))
-        if (stack.empty or not stack.volume) and not stack.mounted:
+        if (stack.empty or not stack.volume) and not stack.whole:
             steps.append(Step(f"make an XFS filesystem on {one.path}", partial(self._make_filesystem, one)))
         elif stack.empty:
-            steps.append(Step(f"note that {one.path} is in use", partial(self._not_empty, one)))
+            steps.append(Step(f"note that the filesystem on {one.path} is finished", partial(self._not_empty, one)))
         if stack.directory in ("absent", "plain"):
             sentence = f"make {one.mountpoint}, immutable while nothing is mounted there"
             steps.append(Step(sentence, partial(_make_bare, one.mountpoint)))
@@ -400,8 +413,10 @@ class ThinVolumes:
         )
 
     def _make_filesystem(self, one: Wanted) -> None:
-        # Forced: a mkfs that was killed left a superblock, and a filesystem that cannot be mounted.
-        self._do(["mkfs.xfs", "-f", "-q", "-i", "size=512", "-n", "size=8192", one.path])
+        # A volume that was not active could not be looked into before.
+        if not is_whole_xfs(one.path):
+            # Forced: a mkfs that was killed left a superblock, and a filesystem that cannot be mounted.
+            self._do(["mkfs.xfs", "-f", "-q", "-i", "size=512", "-n", "size=8192", one.path])
         self._not_empty(one)
 
     def _not_empty(self, one: Wanted) -> None:
