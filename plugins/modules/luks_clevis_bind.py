@@ -135,6 +135,8 @@ options:
           sector_size:
             description:
               - Size of an encryption sector in bytes; V(512) fits every filesystem that is moved between disks.
+              - All copies of a Gluster volume need the same. What is written in smaller sectors than a disk has never
+                gets there, and its copy is never healed. RV(devices.sector_size) tells what formatted disks have.
             type: int
             choices: [512, 1024, 2048, 4096]
             default: 512
@@ -300,6 +302,10 @@ devices:
       returned: always
     size:
       description: Size of the disk in bytes.
+      type: int
+      returned: always
+    sector_size:
+      description: Size of an encryption sector in bytes.
       type: int
       returned: always
     uuid:

@@ -98,7 +98,7 @@ def test_blank_disks_become_bound_and_backed_up(tangs: list[Tang], disks: list[P
         assert [key["advertised"] for key in shown["tang_keys"]] == [True]
         assert unlocks(disk, 1)
         assert metadata(disk)["keyslots"]["1"]["priority"] == 2
-        assert metadata(disk)["segments"]["0"]["sector_size"] == 512
+        assert metadata(disk)["segments"]["0"]["sector_size"] == shown["sector_size"] == 512
         backup = Path(shown["header_backup"]["path"])
         assert backup.stat().st_mode & 0o777 == 0o400
         assert metadata(backup) == metadata(disk)

@@ -653,6 +653,7 @@ def test_view_tells_all_but_secrets() -> None:
     assert shown == {
         "kind": "luks2",
         "size": DONE.size,
+        "sector_size": None,
         "uuid": "u",
         "mapper": "luks-a",
         "keyslots": [0, 1],
@@ -695,6 +696,7 @@ def test_info_asks_the_servers_of_the_bindings_and_finds_the_backup(tmp_path: Pa
         "path": str(backup),
         "sha256": hashlib.sha256(backup.read_bytes()).hexdigest(),
     }
+    assert found[str(disk)]["sector_size"] == 512
     assert found[str(tmp_path / "none")]["kind"] == "missing"
     run.dump = ""
     with pytest.raises(NotYet):

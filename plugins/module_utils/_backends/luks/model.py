@@ -167,7 +167,7 @@ class Disk:
     ``sha256`` is that of the backup of its header, and known only while the backup is the present header.
     ``key_slots`` and ``recovery_slots`` are those that the declared keys open, as far as that was tried.
     ``left_backups`` are those of the header that is to be erased. ``leftover`` is a keyslot that a killed bind
-    left, and nobody has the key of.
+    left, and nobody has the key of. ``sector_size`` is in bytes.
     """
 
     kind: str
@@ -189,6 +189,7 @@ class Disk:
     recovery_slots: tuple[int, ...] = ()
     left_backups: tuple[str, ...] = ()
     leftover: Optional[int] = None
+    sector_size: int = 0
 
     @property
     def live(self) -> tuple[Binding, ...]:

@@ -163,7 +163,8 @@ class DiskPlan(Generic[Policy]):
             what, expected = ("unfinished", (LUKS,)) if self.disk.kind == "unfinished" else ("blank", ())
             sentence = f"format {self.wish.device} ({self.disk.size / 2**30:.1f} GiB, {what}) as LUKS2"
             self._add(sentence, self.changer.format, self.wish, self.state.servers, expected)
-            self.disk = Disk("luks2", self.disk.size, keyslots=(0,), key_slots=(0,))
+            sector_size = self.wish.format.get("sector-size", 0)
+            self.disk = Disk("luks2", self.disk.size, keyslots=(0,), key_slots=(0,), sector_size=sector_size)
 
     def _backup(self, before: int) -> None:
         changes = len(self.plan.steps) > before

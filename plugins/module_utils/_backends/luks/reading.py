@@ -116,6 +116,7 @@ class Reader:
         return replace(
             disk,
             kind="luks2",
+            sector_size=_sector_size(data),
             keyslots=keyslots,
             tokens=tokens,
             bindings=bindings,
@@ -220,6 +221,11 @@ def _header_size(data: Json) -> int:
     """Return the size of a LUKS2 header in bytes: two copies of its binary and its JSON part, and the keyslots."""
     config = data["config"]
     return 2 * (BINARY_HEADER + int(config["json_size"])) + int(config["keyslots_size"])
+
+
+def _sector_size(data: Json) -> int:
+    """Return the size of an encryption sector in bytes; segments that are not encrypted have none."""
+    return max((int(segment.get("sector_size", 0)) for segment in data["segments"].values()), default=0)
 
 
 def _kind(found: bytes, signatures: list[Json]) -> str:

@@ -32,6 +32,7 @@ def shown(disk: Disk, servers: Servers, urls: Collection[str] = ()) -> Json:
     return {
         "kind": disk.kind,
         "size": disk.size,
+        "sector_size": disk.sector_size or None,
         "uuid": disk.uuid or None,
         "mapper": disk.mapper or None,
         "keyslots": list(disk.keyslots),
