@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.personal.cluster.plugins.plugin_utils._preflight import tang
+from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import Host, Site
 
 REPOSITORY = Path(__file__).parents[2]
 VLANS = [{"name": "servers", "tag": 101, "address": "10.20.0.11/24"}, {"name": "visitors", "tag": 102}]
@@ -27,6 +30,15 @@ def specified(layer: str) -> dict[str, Any]:
     specs = yaml.safe_load((REPOSITORY / "roles" / layer / "meta" / "argument_specs.yml").read_text())
     options: dict[str, Any] = specs["argument_specs"]["main"]["options"]
     return options
+
+
+def trusted(value: Any) -> Any:
+    """Return variables as Ansible has them of an inventory: what is text in them may be a template."""
+    if isinstance(value, dict):
+        return {name: trusted(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [trusted(item) for item in value]
+    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def passed(layer: str, variable: str, **known: Any) -> Any:
@@ -140,6 +152,33 @@ def test_preflight_is_told_the_policy_that_disks_will_be_bound_to() -> None:
     assert "http://10.0.0.11:7500" not in [server["url"] for server in given["tang"]]
 
 
+def policies_of_the_docs() -> list[dict[str, Any]]:
+    examples = re.findall(r"^```yaml\n(.*?)^```$", (REPOSITORY / "docs" / "encryption.md").read_text(), re.M | re.S)
+    return [yaml.safe_load(example) for example in examples]
+
+
+@pytest.mark.parametrize("example", policies_of_the_docs(), ids=lambda example: ",".join(example))
+def test_policies_of_the_docs_are_bound_to(example: dict[str, Any]) -> None:
+    """By every node of a cluster whose nodes are tang hosts, too."""
+    names = ["node1", "node2", "node3", "tang1"]
+    hosts = {name: {"cluster_address": f"192.168.10.1{int(name[-1]) % 4}"} for name in names[:3]}
+    hosts["tang1"] = {"cluster_address": "192.168.10.10"}
+    told = yaml.safe_load((REPOSITORY / "playbooks/vars/encryption.yml").read_text())
+    variables = trusted({**told, **example})
+    nodes = []
+    for name in names[:3]:
+        groups = {"nodes": names[:3], "tang": names}
+        known = {**variables, "groups": groups, "hostvars": hosts, "inventory_hostname": name}
+        declared = {
+            "address": hosts[name]["cluster_address"],
+            "policy": passed("preflight", "preflight_policy", **known),
+            "tang_threshold": passed("preflight", "preflight_tang_threshold", **known),
+        }
+        nodes.append(Host(name, declared, {}, {}, ""))
+    site = Site(nodes, [], {"nodes": names[:3], "tang": names})
+    assert [*tang.tang_declared(site), *tang.policies_valid(site)] == []
+
+
 def test_a_rotation_binds_by_the_task_and_the_policy_of_the_layer() -> None:
     layer = yaml.safe_load((REPOSITORY / "playbooks/encryption.yml").read_text())[-1]
     plays = yaml.safe_load((REPOSITORY / "playbooks/rotate_tang.yml").read_text())
@@ -198,8 +237,7 @@ def reboot_nodes(task: str, key: str, **known: Any) -> Any:
     (play,) = yaml.safe_load((REPOSITORY / "playbooks" / "reboot_nodes.yml").read_text())
     shared = yaml.safe_load((REPOSITORY / "playbooks" / play["vars_files"][0]).read_text())
     (found,) = [item for item in play["tasks"] if item["name"] == task]
-    own = {**shared, **play["vars"], **found.get("vars", {})}
-    variables = {name: trust_as_template(text) if isinstance(text, str) else text for name, text in own.items()}
+    variables = trusted({**shared, **play["vars"], **found.get("vars", {})})
     templar = Templar(loader=DataLoader(), variables=variables | {"inventory_hostname": "node1"} | known)
     module = next(value for name, value in found.items() if name.startswith("ansible.builtin."))
     text = module[key] if key else module
