@@ -1103,7 +1103,8 @@ def test_policy_that_asks_nodes_alone(looked: Looked, settings: Settings) -> Non
     finding = only(looked, settings)
     assert (finding.host, finding.variable) == ("node1", "encryption_policy")
     assert "it asks nodes alone" in finding.found
-    for more in ({"tpm2": {}}, {"tang": [*peers, {"url": URL.format("10.10.0.10")}]}):
+    wider: tuple[dict[str, Any], ...] = ({"tpm2": {}}, {"tang": [*peers, {"url": URL.format("10.10.0.10")}]})
+    for more in wider:
         looked["node1"]["declared"]["policy"] = {"threshold": 2, "tang": peers, **more}
         assert judge(looked, settings) == []
 
