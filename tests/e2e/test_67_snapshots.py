@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A snapshot of a volume on thin LVM is made, looked into, and given back; the bricks come home after that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import playbook
+import pytest
+from cluster import NODES, Lab, changed, wait_until, wait_until_whole
+
+pytestmark = pytest.mark.long
+
+KEPT = "/srv/gv1/e2e-kept"
+GLUSTER = "gluster --mode=script"
+HOME = "/bricks/gv1/brick"
+
+
+def run_task(lab: Lab, folder: Path, node: str, task: Mapping[str, object], *options: str) -> playbook.Outcome:
+    """Run one task on a node, by a playbook of its own."""
+    play = {"name": "Try", "hosts": node, "become": True, "gather_facts": False, "tasks": [{"name": "Try", **task}]}
+    file = folder / "play.json"
+    file.write_text(json.dumps([play]))
+    return lab.playbook(str(file), *options)
+
+
+def snapshot(
+    lab: Lab, folder: Path, state: str, *options: str, allow: tuple[str, ...] = (), node: str = "node1"
+) -> playbook.Outcome:
+    item = {"name": "e2e", "volume": "gv1", "description": "before the change", "state": state}
+    task = {"personal.cluster.gluster_snapshot": {"snapshots": [item], "allow": list(allow)}}
+    return run_task(lab, folder, node, task, *options)
+
+
+def test_a_snapshot_is_made_and_looked_into(lab: Lab, tmp_path: Path) -> None:
+    wait_until_whole(lab)
+    lab.out("node2", f"echo before > {KEPT} && sync {KEPT}")
+    planned = snapshot(lab, tmp_path, "present", "--check")
+    assert planned.rc == 0 and set(changed(planned)) == {"node1"}
+    assert "e2e" not in lab.out("node1", f"{GLUSTER} snapshot list gv1")
+    made = snapshot(lab, tmp_path, "present")
+    assert made.rc == 0 and set(changed(made)) == {"node1"}
+    again = snapshot(lab, tmp_path, "present")
+    assert again.rc == 0 and changed(again) == {}
+    lab.out("node2", f"echo after > {KEPT} && sync {KEPT}")
+
+    layer = lab.playbook("site.yml", "--tags", "storage")
+    assert layer.rc == 0 and changed(layer) == {}
+    lab.out("node1", f"{GLUSTER} snapshot activate e2e")
+    look = "mkdir -p /mnt/e2e && mount -t glusterfs localhost:/snaps/e2e/gv1 /mnt/e2e && cat /mnt/e2e/e2e-kept"
+    assert lab.out("node3", f"{look}; umount /mnt/e2e") == "before"
+    lab.out("node1", f"{GLUSTER} snapshot deactivate e2e")
+    assert lab.out("node3", f"cat {KEPT}") == "after"
+
+
+def test_a_snapshot_is_given_back_and_the_bricks_come_home(lab: Lab, tmp_path: Path) -> None:
+    refused = snapshot(lab, tmp_path, "restored", allow=("restore",))
+    assert refused.rc != 0 and "volume gv1 is started; end what uses it and stop it" in " ".join(refused.output.split())
+    assert lab.out("node3", f"cat {KEPT}") == "after"
+
+    lab.out("node1", f"{GLUSTER} volume stop gv1")
+    restored = snapshot(lab, tmp_path, "restored", allow=("restore",))
+    assert restored.rc == 0 and set(changed(restored)) == {"node1"}
+    lab.out("node1", f"{GLUSTER} volume start gv1")
+    for node in NODES:
+        wait_until(f"{node} sees what was", lambda node=node: lab.run(node, f"cat {KEPT}").stdout == "before\n", 180)
+
+    layer = lab.playbook("site.yml", "--tags", "storage")
+    assert layer.rc != 0 and lab.out("node3", f"cat {KEPT}") == "before"
+    for node in NODES:
+        bring_home(lab, tmp_path, node)
+        wait_until_whole(lab)
+    layer = lab.playbook("site.yml", "--tags", "storage")
+    assert layer.rc == 0 and changed(layer) == {}
+    assert {lab.out(node, f"cat {KEPT}") for node in NODES} == {"before"}
+    assert {lab.out(node, f"cat {HOME}/e2e-kept") for node in NODES} == {"before"}
+
+
+def bring_home(lab: Lab, folder: Path, node: str) -> None:
+    """Fill the declared brick of a node from the others, in the place of the one that the snapshot has become."""
+    bricks = lab.out("node1", f"{GLUSTER} volume info gv1 | sed -n 's/^Brick[0-9]*: //p'").splitlines()
+    places = [dict(zip(("host", "path"), brick.split(":"), strict=True)) for brick in bricks]
+    old = next(place for place in places if place["host"] == node)
+    new = {"host": node, "path": HOME}
+    lab.out(node, f"rm -rf {HOME}")
+    volume = {
+        "name": "gv1",
+        "bricks": [new if place == old else place for place in places],
+        "replace": [{"from": old, "to": new}],
+    }
+    done = run_task(lab, folder, node, {"personal.cluster.gluster_volume": {"volumes": [volume]}})
+    assert done.rc == 0 and set(changed(done)) == {node}
