@@ -33,6 +33,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     Layout,
     Volume,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_lists
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import look_at, with_heals
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import (
     LOST_AFTER,
@@ -817,6 +818,92 @@ def test_split_brain_keeps_a_dead_brick(tmp_path: Path) -> None:
 
     run = Split(**{"volume status": "status_dead", "volume heal": "heal_dead"})
     refused(run, item("b1", "b2", reset=places("b1")[2:]), tmp_path, "1 entries of node1:/bricks/b1/brick are in split")
+
+
+DATA, ARBITER = "node2:/bricks/b1/brick", "node3:/bricks/b1/brick"
+
+
+def listed(**entries: str) -> str:
+    """Return an answer of ``heal info``: the entries of each node, a letter each, ``-`` for a brick without a list."""
+    bricks = [
+        f"<brick><name>{node}:/bricks/b1/brick</name>"
+        + "".join(f"<file gfid='{letter}'>/f</file>" for letter in letters)
+        + f"<numberOfEntries>{'-' if letters == '-' else len(letters)}</numberOfEntries></brick>"
+        for node, letters in entries.items()
+    ]
+    return f"<cliOutput><healInfo><bricks>{''.join(bricks)}</bricks></healInfo><opRet>0</opRet></cliOutput>"
+
+
+class Arbitrated(Fake):
+    """A gluster whose volume has arbiters, and of which the first brick of a node is dead.
+
+    :param lists: what ``heal info`` answers, one after the other.
+    """
+
+    def __init__(self, dead: str, *lists: str) -> None:
+        super().__init__()
+        self._dead = re.compile(rf"(<hostname>{dead}<.*?<status>)1<", re.DOTALL)
+        self._lists = list(lists)
+
+    def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+        done = super().__call__(argv, **more)
+        if self.asked[-1] == ["volume", "heal", "gv2", "info"]:
+            return replace(done, stdout=self._lists.pop(0))
+        told = done.stdout.replace("<arbiterCount>0<", "<arbiterCount>1<")
+        return replace(done, stdout=self._dead.sub(r"\g<1>0<", told, count=1) if "volStatus" in told else told)
+
+
+def reset_beside_arbiter(run: Arbitrated, brick: dict[str, str], work: Path, *allow: str) -> _engine.Plan[Cluster]:
+    """Plan the reset of a dead brick, on its host."""
+
+    def there(state: Cluster) -> Cluster:
+        return replace(state, peers=tuple(replace(peer, local=True) for peer in state.peers))
+
+    site = Site(run, item("b1", "b2", arbiter=1, reset=[brick], allow=list(allow)), work, there)
+    return site.plan(site.read())
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "why"),
+    [
+        (listed(node2="ab", node3="ab"), listed(node2="ab", node3="ab"), ""),
+        # What is written between two looks, or between two bricks of one, comes to the lists of both.
+        (listed(node2="", node3="a"), listed(node2="ab", node3="abc"), ""),
+        (listed(node2="a", node3="abc"), listed(node2="a", node3="abc"), "2 entries that the arbiter node3:/bricks/b1"),
+        (listed(node2="", node3="-"), listed(node2="", node3="-"), f"what {DATA} lacks is unknown"),
+        (listed(node2="-", node3="a"), listed(node2="-", node3="a"), f"what {DATA} lacks is unknown"),
+        (listed(), listed(), f"no list of it or of its arbiter {ARBITER}"),
+    ],
+    ids=["both", "written meanwhile", "stale", "no arbiter", "no data brick", "no answer"],
+)
+def test_what_a_data_brick_lacks_keeps_the_dead_one_beside_an_arbiter(
+    tmp_path: Path, earlier: str, later: str, why: str
+) -> None:
+    run = Arbitrated("node1", earlier, later)
+    found = reset_beside_arbiter(run, places("b1")[0], tmp_path)
+    assert run.asked[3:] == [["volume", "heal", "gv2", "info", "summary"], *[["volume", "heal", "gv2", "info"]] * 2]
+    assert len(found.refusals) == bool(why)
+    for refusal in found.refusals:
+        assert why in refusal and "is dead and is not reset while" in refusal and "allow: [arbiter_source]" in refusal
+
+
+def test_what_only_a_dead_brick_had_is_given_up_by_name_and_an_arbiter_had_nothing(tmp_path: Path) -> None:
+    for dead, brick, allow in (("node1", places("b1")[0], "arbiter_source"), ("node3", places("b1")[2], "delete")):
+        run = Arbitrated(dead)
+        found = reset_beside_arbiter(run, brick, tmp_path, allow)
+        assert found.refusals == [] and found.steps[0].sentence.startswith(f"reset brick {dead}:")
+        assert run.asked[3:] == [["volume", "heal", "gv2", "info", "summary"]]
+
+
+def test_the_list_of_a_volume_whose_gluster_gives_none_is_unknown(tmp_path: Path) -> None:
+    answer = "<cliOutput><opRet>-1</opRet><opErrstr>Commit failed</opErrstr></cliOutput>"
+    (why,) = reset_beside_arbiter(Arbitrated("node1", answer, answer), places("b1")[0], tmp_path).refusals
+    assert f"what {DATA} lacks is unknown" in why
+
+
+def test_the_lists_of_bricks() -> None:
+    lists = parse_lists(ET.fromstring((RELEASES / "11.1" / "heal_names.xml").read_text()))
+    assert {name.partition(":")[0]: len(gfids) for name, gfids in lists.items()} == {"node1": 4, "node2": 4}
 
 
 def test_a_lost_peer_bars_all_but_its_own_bricks(tmp_path: Path) -> None:

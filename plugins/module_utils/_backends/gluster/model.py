@@ -101,6 +101,8 @@ class Heal:
 UNKNOWN = Heal(None, None)
 # The heal state of a volume, by brick as ``host:path``.
 Heals = Mapping[str, Heal]
+# The GFIDs of the entries that each brick lists as waiting to be healed; a brick that gives no list is not in it.
+Lists = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,8 @@ class Cluster:
     """Everything that one look at the pool tells.
 
     ``online`` are the keys of bricks whose process runs, ``healers`` volumes and the hosts on which their self-heal
-    daemon runs; ``heals`` has the volumes that were asked; ``groups`` are the option groups of this release, None for
+    daemon runs; ``heals`` has the volumes that were asked, ``lists`` two looks at each volume of which a set with an
+    arbiter loses a data brick; ``groups`` are the option groups of this release, None for
     one that has no file; ``directories`` are those of the declared bricks, as they are on this host.
     """
 
@@ -154,6 +157,7 @@ class Cluster:
     healers: frozenset[tuple[str, str]] = frozenset()
     tasks: Mapping[str, tuple[Task, ...]] = field(default_factory=dict)
     heals: Mapping[str, Heals] = field(default_factory=dict)
+    lists: Mapping[str, tuple[Lists, Lists]] = field(default_factory=dict)
     groups: Mapping[str, Optional[Mapping[str, str]]] = field(default_factory=dict)
     directories: Mapping[str, Directory] = field(default_factory=dict)
     fresh: bool = False

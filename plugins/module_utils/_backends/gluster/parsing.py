@@ -118,5 +118,14 @@ def parse_heals(root: ET.Element) -> dict[str, Heal]:
     }
 
 
+def parse_lists(root: ET.Element) -> dict[str, frozenset[str]]:
+    """Return what each brick of ``heal info`` lists; one that gives no number has no list."""
+    return {
+        brick.findtext("name") or "": frozenset(file.get("gfid") or "" for file in brick.iterfind("file"))
+        for brick in root.iterfind("healInfo/bricks/brick")
+        if _number(brick.findtext("numberOfEntries")) is not None
+    }
+
+
 def _number(text: Optional[str]) -> Optional[int]:
     return int(text) if text and text.isdigit() else None

@@ -15,10 +15,12 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     Cluster,
     Directory,
     Heals,
+    Lists,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
     parse_healers,
     parse_heals,
+    parse_lists,
     parse_online,
     parse_tasks,
     parse_volumes,
@@ -54,6 +56,18 @@ def _heals(cli: Cli, name: str) -> Heals:
         return parse_heals(cli("volume", "heal", name, "info", "summary"))
     except ClusterError:
         # What cannot be counted is unknown, and unknown is never taken for healed.
+        return {}
+
+
+def with_lists(cli: Cli, state: Cluster, names: Iterable[str]) -> Cluster:
+    """Return ``state`` with what the bricks of ``names`` list as waiting to be healed: two calls for each."""
+    return replace(state, lists={name: (_lists(cli, name), _lists(cli, name)) for name in names})
+
+
+def _lists(cli: Cli, name: str) -> Lists:
+    try:
+        return parse_lists(cli("volume", "heal", name, "info"))
+    except ClusterError:
         return {}
 
 

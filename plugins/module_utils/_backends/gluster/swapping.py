@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import (
     check_declared,
@@ -17,7 +18,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     TOLD,
     Brick,
     Bricks,
-    Cluster,
     Volume,
     brick_at,
     brick_keys,
@@ -31,6 +31,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import (
     peer_troubles,
     snapshot_troubles,
+    source_troubles,
     survivor_troubles,
     task_troubles,
     troubles,
@@ -76,11 +77,23 @@ def plan_swaps(draft: Draft, have: Volume, swaps: Sequence[Swap]) -> None:
         if swap.is_reset and _has_its_data(draft, have, swap.old):
             _start(draft, have, swap.old)
         elif _is_declared_well(draft, have, swap):
-            begun = swap.old in noted(draft, have, BEGUN)
-            _check_state(draft, have, swap, runs=swap.old.key in draft.state.online and not begun)
-            if not begun:
+            _check_state(draft, have, swap)
+            if swap.old not in noted(draft, have, BEGUN):
                 check_forced_brick(draft, swap.new)
             _swap(draft, have, swap)
+
+
+def needs_lists(draft: Draft) -> bool:
+    """Say whether a dead brick is to go of which a data brick and an arbiter may not have all."""
+    have = draft.have
+    if have is None or have.status != "started":
+        return False
+    dead = [swap.old for swap in due_swaps(draft, have) if not _runs(draft, have, swap.old)]
+    return any(_left_with_arbiter(draft, have, brick) for brick in dead)
+
+
+def _runs(draft: Draft, have: Volume, brick: Brick) -> bool:
+    return brick.key in draft.state.online and brick not in noted(draft, have, BEGUN)
 
 
 def _has_its_data(draft: Draft, have: Volume, brick: Brick) -> bool:
@@ -108,18 +121,29 @@ def _is_declared_well(draft: Draft, have: Volume, swap: Swap) -> bool:
     return len(draft.refusals) == before
 
 
-def _check_state(draft: Draft, have: Volume, swap: Swap, runs: bool) -> None:
-    doing = "reset" if swap.is_reset else "replaced"
-    found = troubles(have, draft.state) if runs else _dead_brick_troubles(have, draft.state, swap.old)
+def _check_state(draft: Draft, have: Volume, swap: Swap) -> None:
+    doing, runs = "reset" if swap.is_reset else "replaced", _runs(draft, have, swap.old)
+    found = troubles(have, draft.state) if runs else _dead_brick_troubles(draft, have, swap.old)
     source = ", and may be what the others heal from," if runs else ""
     for why in found:
         draft.refuse(f"{swap.old}{' runs' if runs else ' is dead'}{source} and is not {doing} while {why}")
 
 
-def _dead_brick_troubles(have: Volume, state: Cluster, dead: Brick) -> list[str]:
+def _dead_brick_troubles(draft: Draft, have: Volume, dead: Brick) -> list[str]:
     """Return what forbids to give up a brick that does not run: the others of its set must have all of its data."""
+    state, left = draft.state, _left_with_arbiter(draft, have, dead)
     found = peer_troubles(state, beside=[dead.owner]) + survivor_troubles(_others(have, dead), have, state)
+    found += source_troubles(*left, have, state) if left else []
     return found + task_troubles(have, state) + snapshot_troubles(have)
+
+
+def _left_with_arbiter(draft: Draft, have: Volume, dead: Brick) -> Optional[tuple[Brick, Brick]]:
+    """Return the data brick and the arbiter that a dead data brick leaves; None where that is allowed."""
+    others = _others(have, dead)
+    if not have.layout.arbiter or not others or "arbiter_source" in draft.wanted.allow:
+        return None
+    data, arbiter = others
+    return (data, arbiter) if have.bricks.index(arbiter) % have.layout.size == have.layout.size - 1 else None
 
 
 def _others(have: Volume, brick: Brick) -> Bricks:

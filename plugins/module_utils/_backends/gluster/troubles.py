@@ -77,6 +77,23 @@ def survivor_troubles(bricks: Bricks, volume: Volume, state: Cluster) -> list[st
     return found
 
 
+def source_troubles(data: Brick, arbiter: Brick, volume: Volume, state: Cluster) -> list[str]:
+    """Return whether ``data``, which a dead brick leaves alone with the arbiter of their set, may lack what that had.
+
+    A brick lists what others lack: what the arbiter lists and ``data`` does not is what ``data`` lacks itself. The
+    arbiter is taken from the earlier look: what is written between two looks comes to the lists of both.
+    """
+    earlier, later = state.lists.get(volume.name, ({}, {}))
+    if str(arbiter) not in earlier or str(data) not in later:
+        found = f"what {data} lacks is unknown: heal {volume.name} info gives no list of it or of its arbiter {arbiter}"
+    elif stale := len(earlier[str(arbiter)] - later[str(data)]):
+        found = f"{stale} entries that the arbiter {arbiter} lists are not listed by {data}, which may lack their data"
+    else:
+        return []
+    remedy = "bring the dead brick back once and let it heal, or give that up with allow: [arbiter_source]"
+    return [f"{found} ({remedy})"]
+
+
 def healer_troubles(volume: Volume, bricks: Bricks, state: Cluster) -> list[str]:
     """Return the hosts of ``bricks`` of a started volume on which nothing heals it."""
     if volume.layout.size == 1:

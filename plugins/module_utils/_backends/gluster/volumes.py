@@ -33,8 +33,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     look_at,
     read_cluster,
     with_heals,
+    with_lists,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.swapping import due_swaps
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.swapping import due_swaps, needs_lists
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 
@@ -49,7 +50,7 @@ class Volumes:
         self._kept = Kept(backup_dir)
 
     def read(self) -> Cluster:
-        """Look once: three calls, and one more for each volume whose bricks are to change.
+        """Look once: three calls, one more for each volume whose bricks are to change, three where an arbiter is left.
 
         :raises Refused: the declaration makes no sense on any pool.
         """
@@ -65,7 +66,9 @@ class Volumes:
             groups={one.group: self._group(one.group) for one in self._wanted if one.group},
             directories={path: look_at(path) for one in self._wanted for _host, path in all_places(one)},
         )
-        return with_heals(self._cli, seen, [one.name for one in self._wanted if _bricks_change(new_draft(one, seen))])
+        drafts = [new_draft(one, seen) for one in self._wanted]
+        seen = with_heals(self._cli, seen, [draft.wanted.name for draft in drafts if _bricks_change(draft)])
+        return with_lists(self._cli, seen, [draft.wanted.name for draft in drafts if needs_lists(draft)])
 
     def _group(self, name: str) -> Optional[dict[str, str]]:
         try:
