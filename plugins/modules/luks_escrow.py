@@ -15,7 +15,7 @@ description:
   - Or takes one header out of it, with O(take).
   - Runs on the controller - delegate it to localhost. What is inside is never written there in plain text, apart from
     a header that is taken out.
-  - Headers and secrets that are not declared stay in the bundle.
+  - Headers and secrets that are not declared stay in the bundle, unless O(purge) is set.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: personal.cluster.engine
 requirements:
@@ -61,6 +61,12 @@ options:
     description: Texts that shall be in it, by their names.
     type: dict
     default: {}
+  purge:
+    description:
+      - Take headers and secrets that are not declared out of the bundle. Nothing brings them back; copies of the bundle
+        that were made before still have them.
+    type: bool
+    default: false
   take:
     description: A header to take out.
     type: dict
@@ -156,6 +162,7 @@ def main() -> None:
             "headers": {"type": "list", "elements": "dict", "options": HEADER},
             "incoming": {"type": "path"},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "purge": {"type": "bool", "default": False},
             "take": {"type": "dict", "options": {**DISK, "dest": {"type": "path", "required": True}}},
         },
         required_one_of=[("headers", "take")],
@@ -169,7 +176,8 @@ def main() -> None:
     if params["take"]:
         _engine.run(module, Taken(params["path"], gpg, **params["take"]), hidden)
     headers = [Header(**item) for item in params["headers"]]
-    _engine.run(module, Bundle(params["path"], gpg, headers, secrets, params["incoming"]), hidden, alone=True)
+    bundle = Bundle(params["path"], gpg, headers, secrets, incoming=params["incoming"], purge=params["purge"])
+    _engine.run(module, bundle, hidden, alone=True)
 
 
 if __name__ == "__main__":

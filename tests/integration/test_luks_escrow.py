@@ -139,6 +139,30 @@ def test_the_bundle_keeps_headers_and_secrets(tmp_path: Path) -> None:
     assert not [file for file in path.parent.iterdir() if file != path]
 
 
+def test_the_bundle_forgets_what_is_not_declared_when_asked(tmp_path: Path) -> None:
+    incoming = tmp_path / "incoming"
+    a, b, c = (make_disk(tmp_path / name) for name in "abc")
+    first, second, third = (backup(disk, incoming) for disk in (a, b, c))
+    secrets = {"recovery-key": "a key", "recovery-passphrase": PASSPHRASE}
+    path = tmp_path / "state/escrow.tar.gpg"
+    settle("luks_escrow", bundle(tmp_path, headers=[first, second], secrets=secrets, incoming=str(incoming)), path)
+
+    kept = {"headers": [first], "secrets": {"recovery-key": "a key"}, "purge": True}
+    done = settle("luks_escrow", bundle(tmp_path, **kept), path)
+    gone = "the header of b on node1, the secret recovery-passphrase"
+    assert done["actions"] == [f"take {gone} out of {path}"]
+    assert done["diff"]["before"]["headers"] == [first, second] and done["diff"]["after"]["headers"] == [first]
+    folder = plain(str(path), tmp_path / "plain")
+    assert {file.name: digest(file) for file in folder.glob("headers/*/*")} == {"a.img": first["sha256"]}
+    assert [file.name for file in (folder / "secrets").iterdir()] == ["recovery-key"]
+    assert [item["name"] for item in json.loads((folder / "manifest.json").read_text())] == ["a"]
+
+    done = settle("luks_escrow", bundle(tmp_path, headers=[third], incoming=str(incoming), purge=True), path)
+    gone = "the header of a on node1, the secret recovery-key"
+    assert done["actions"] == [f"put the header of c on node1 into {path} and take {gone} out of {path}"]
+    assert done["headers"] == [third] and done["secrets"] == []
+
+
 def test_a_bundle_that_does_not_open_is_left_alone(tmp_path: Path) -> None:
     incoming = tmp_path / "incoming"
     header = backup(make_disk(tmp_path / "a"), incoming)
@@ -367,6 +391,38 @@ def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
     assert rc != 0 and "declares no disk with the name gv7" in said
     rc, said, _ = run_play(tmp_path, "restore_header", "-e", "host=nodex", "-e", "disk=gv0")
     assert rc != 0 and "with NODE one of node1, node2" in said
+
+
+@pytest.mark.long
+def test_escrow_forgets_by_its_playbook_what_left_the_inventory(tmp_path: Path) -> None:
+    site(tmp_path)
+    state = tmp_path / "state"
+    state.mkdir()
+    key = state / "borg-key.txt"
+    key.write_text("BORG_KEY")
+    path = state / "escrow.tar.gpg"
+    rc, said, _ = run_play(tmp_path, "escrow", "-e", "purge=true")
+    assert rc == 0, said
+    before = digest(path)
+    rc, said, _ = run_play(tmp_path, "escrow", "-e", "purge=true", "--limit", "node1")
+    assert rc != 0 and "Purge without --limit: the headers of node2 would be" in said and digest(path) == before
+
+    inventory = json.loads((tmp_path / "inventory.json").read_text())
+    del inventory["all"]["children"]["nodes"]["hosts"]["node2"]
+    (tmp_path / "inventory.json").write_text(json.dumps(inventory))
+    rc, said, changed = run_play(tmp_path, "escrow")
+    assert rc == 0 and changed == {"node1": 0} and digest(path) == before, said
+    key.unlink()
+    rc, said, _ = run_play(tmp_path, "escrow", "-e", "purge=true")
+    assert rc != 0 and f"{key} is not here, and the bundle has it" in said and digest(path) == before
+    key.write_text("BORG_KEY")
+    rc, said, foreseen = run_play(tmp_path, "escrow", "-e", "purge=true", "--check")
+    assert rc == 0 and "- - host: node2 - name: gv0" in said and digest(path) == before, said
+    rc, said, changed = run_play(tmp_path, "escrow", "-e", "purge=true")
+    assert rc == 0 and changed == foreseen == {"node1": 1}, said
+    folder = plain(str(path), tmp_path / "plain")
+    assert [file.parent.name for file in folder.glob("headers/*/gv0.img")] == ["node1"]
+    assert (folder / "secrets" / "borg-key.txt").exists()
 
 
 @pytest.mark.long

@@ -188,6 +188,30 @@ def test_a_rotation_binds_by_the_task_and_the_policy_of_the_layer() -> None:
     assert not [name for name in binding["vars"] if name.startswith("encryption_")]
 
 
+def told_at_the_end(playbook: str, **known: Any) -> str:
+    """Return what the last task of a playbook tells, nothing where it is left out."""
+    last = yaml.safe_load((REPOSITORY / "playbooks" / f"{playbook}.yml").read_text())[-1]
+    task = (last.get("post_tasks") or last["tasks"])[-1]
+    assert task["run_once"] and "changed_when" not in task
+    templar = Templar(loader=DataLoader(), variables=known)
+    if not templar.template(trust_as_template(f"{{{{ {task['when']} }}}}")):
+        return ""
+    text: str = templar.template(trust_as_template(task["ansible.builtin.debug"]["msg"]))
+    return text
+
+
+def test_what_makes_the_bundle_old_is_told_where_there_is_one(tmp_path: Path) -> None:
+    place, new, same = {"cluster_state_dir": str(tmp_path)}, {"changed": True}, {"changed": False}
+    for known in ({}, place):
+        assert told_at_the_end("rotate_tang", **known) == ""
+        assert told_at_the_end("replace_disk", __replace_forgotten=new, **known) == ""
+    (tmp_path / "escrow.tar.gpg").touch()
+    assert told_at_the_end("replace_disk", __replace_forgotten=same, **place) == ""
+    assert "Now run playbooks/escrow.yml" in told_at_the_end("replace_disk", __replace_forgotten=new, **place)
+    assert told_at_the_end("rotate_tang", **place).endswith("has headers that need the old ones.")
+    assert told_at_the_end("rotate_tang", purge="true", **place).endswith("need the old ones, which are purged.")
+
+
 def bound_to(guests: list[dict[str, Any]]) -> list[str]:
     """Return the machines that replace_node.yml would give an empty disk on node1."""
     look = yaml.safe_load((REPOSITORY / "playbooks" / "replace_node.yml").read_text())[0]

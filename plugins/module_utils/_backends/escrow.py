@@ -14,7 +14,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -183,17 +183,29 @@ def _read(gpg: Gpg, path: Path) -> State:
     return State(headers, secrets, path.stat().st_mode & 0o777)
 
 
+def _words(headers: Iterable[Header], secrets: Iterable[str]) -> str:
+    return ", ".join([*(header.words for header in headers), *(f"the secret {name}" for name in sorted(secrets))])
+
+
 class Bundle:
     """A bundle that shall hold headers and secrets; see the module luks_escrow for the parameters."""
 
     def __init__(
-        self, path: str, gpg: Gpg, headers: Sequence[Header], secrets: Mapping[str, str], incoming: Optional[str]
+        self,
+        path: str,
+        gpg: Gpg,
+        headers: Sequence[Header],
+        secrets: Mapping[str, str],
+        *,
+        incoming: Optional[str],
+        purge: bool,
     ) -> None:
         self._path = Path(path)
         self._gpg = gpg
         self._headers = {header.member: header for header in headers}
         self._secrets = secrets
         self._incoming = Path(incoming) if incoming else None
+        self._purge = purge
 
     def read(self) -> State:
         """Open the bundle."""
@@ -204,22 +216,36 @@ class Bundle:
         return State()
 
     def plan(self, state: State) -> Plan[State]:
-        """Write the bundle anew when anything in it differs; headers of disks that are not declared stay in it."""
+        """Write the bundle anew when anything in it differs; what is not declared stays in it unless it is purged."""
+        left = self._left(state)
         headers = [header for header in self._headers.values() if state.headers.get(header.member) != header]
         secrets = [name for name, text in self._secrets.items() if state.secrets.get(name) != _sha256_of(text)]
         plan = Plan(
             State(
-                {**state.headers, **self._headers},
-                {**state.secrets, **{name: _sha256_of(text) for name, text in self._secrets.items()}},
+                {**left.headers, **self._headers},
+                {**left.secrets, **{name: _sha256_of(text) for name, text in self._secrets.items()}},
                 0o600,
             )
         )
-        words = [header.words for header in headers] + [f"the secret {name}" for name in secrets]
-        if words:
-            plan.steps.append(Step(f"put {', '.join(words)} into {self._path}", lambda: self._write(state)))
+        gone = [header for place, header in state.headers.items() if place not in left.headers]
+        changes = [
+            (f"put {_words(headers, secrets)} into {self._path}", headers or secrets),
+            (f"take {_words(gone, state.secrets.keys() - left.secrets)} out of {self._path}", left != state),
+        ]
+        sentences = [sentence for sentence, is_due in changes if is_due]
+        if sentences:
+            plan.steps.append(Step(" and ".join(sentences), lambda: self._write(left)))
         elif state.mode != 0o600:
             plan.steps.append(Step(f"give {self._path} to its owner alone", lambda: self._path.chmod(0o600)))
         return plan
+
+    def _left(self, state: State) -> State:
+        """Return what stays in the bundle, in this content or in another."""
+        if not self._purge:
+            return state
+        headers = {place: header for place, header in state.headers.items() if place in self._headers}
+        secrets = {name: sha256 for name, sha256 in state.secrets.items() if name in self._secrets}
+        return State(headers, secrets, state.mode)
 
     def _write(self, state: State) -> None:
         old = {place: header.sha256 for place, header in state.headers.items()}
