@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import playbook
@@ -13,6 +14,10 @@ import playbook
 def _pings(count: int) -> str:
     tasks = "".join(f"    - name: Ping {number}\n      ansible.builtin.ping:\n" for number in range(count))
     return f"---\n- name: Ping\n  hosts: nodes\n  gather_facts: false\n  tasks:\n{tasks}"
+
+
+def _counts(executions: Mapping[str, int]) -> str:
+    return ", ".join(f"{host} {count}" for host, count in sorted(executions.items()))
 
 
 def main() -> int:
@@ -32,7 +37,8 @@ def main() -> int:
     for layer, seconds in site.layers().items():
         print(f"  {layer:<12}{seconds:6.0f} s")
     print(f"  {'all':<12}{site.seconds:6.0f} s")
-    print("Module executions: " + ", ".join(f"{host} {count}" for host, count in sorted(executions.items())))
+    print(f"Module executions: {_counts(executions)}")
+    print(f"  of encryption and storage: {_counts(site.executions('encryption', 'storage'))}")
     print(
         f"{max(nodes.values())} bare pings on the same nodes: {bare.seconds:.0f} s; "
         f"ratio {site.seconds / bare.seconds:.2f}"

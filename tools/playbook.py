@@ -43,10 +43,12 @@ class Outcome:
             seconds[layer] = seconds.get(layer, 0.0) + float(str(play["seconds"]))
         return seconds
 
-    def executions(self) -> dict[str, int]:
-        """Return module executions per host."""
+    def executions(self, *layers: str) -> dict[str, int]:
+        """Return module executions per host, those of ``layers`` alone when any are named."""
         total: dict[str, int] = {}
         for play in self.plays:
+            if layers and play["layer"] not in layers:
+                continue
             counts = play["executions"]
             assert isinstance(counts, dict)
             for host, count in counts.items():
