@@ -39,6 +39,8 @@ options:
         description:
           - V(restored) gives the stopped volume the content of the snapshot back, and uses the snapshot up. Where it is
             not there any more, nothing is done, and a warning says so.
+          - The bricks lie below C(/run/gluster/snaps) then, which is for no longer than it takes to bring them home;
+            docs/gluster.md tells how. To get files back, activate the snapshot and mount it instead.
         type: str
         choices: [present, absent, restored]
         default: present

@@ -749,6 +749,15 @@ def test_options_alone_are_changed_without_a_copy(tmp_path: Path) -> None:
     assert not (tmp_path / "backups").exists()
 
 
+def test_bricks_of_a_snapshot_that_was_restored_are_told_apart(tmp_path: Path) -> None:
+    def restored(state: Cluster) -> Cluster:
+        have = state.volumes["gv2"]
+        bricks = tuple(replace(one, path=f"/run/gluster/snaps/d0e8/{n}/brick") for n, one in enumerate(have.bricks))
+        return replace(state, volumes={"gv2": replace(have, bricks=bricks)})
+
+    refused(Fake(), item("b1", "b2"), tmp_path, "they are those of a snapshot that was restored", restored)
+
+
 def test_the_process_of_a_brick(tmp_path: Path) -> None:
     volume = Site(Fake(), item("b1", "b2"), tmp_path).read().volumes["gv2"]
     pids = {parse_pid(ET.fromstring(text("status")), brick) for brick in volume.bricks}

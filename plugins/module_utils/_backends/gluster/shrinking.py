@@ -25,6 +25,12 @@ def is_sharded(volume: Volume) -> bool:
     return is_on("features.shard", volume.options)
 
 
+# Where the bricks of a volume lie that was given the content of a snapshot back.
+SNAPSHOT_BRICKS = "/gluster/snaps/"
+COME_HOME = "they are those of a snapshot that was restored, see A snapshot in docs/gluster.md for how to leave them"
+DECLARE = "declare them, or set bricks_purge"
+
+
 def may_hold_data(volume: Volume) -> bool:
     """Say whether a volume was ever started."""
     return volume.status != "created"
@@ -40,7 +46,8 @@ def check_surplus(draft: Draft, have: Volume, removed: Bricks) -> bool:
     wanted, names = draft.wanted, brick_names(removed)
     before = len(draft.refusals)
     if not wanted.bricks_purge:
-        draft.refuse(f"it has bricks that are not declared: {names}; declare them, or set bricks_purge")
+        restored = any(SNAPSHOT_BRICKS in brick.path for brick in removed)
+        draft.refuse(f"it has bricks that are not declared: {names}; {COME_HOME if restored else DECLARE}")
         return False
     if "shrink" not in wanted.allow:
         draft.refuse(f"bricks that are not declared are taken out of it: {names}; allow: [shrink] permits it")
