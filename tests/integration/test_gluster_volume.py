@@ -244,7 +244,7 @@ def test_bricks_are_added_only_to_a_healthy_volume(glusterds: Glusterds) -> None
     refused(glusterds, wanted, "peer 127.1.1.3 is not connected", "is offline")
     glusterds.start(3)
     wait_until(lambda: "<connected>0" not in glusterds.xml("pool", "list"), "the peer is back")
-    # A glusterd that comes back was seen to leave a process down for minutes; starting the volume again mends it.
+    see_healers(glusterds, 3)
     glusterds.xml("volume", "start", "gv1", "force")
     wait_until(lambda: glusterds.xml("volume", "status", "gv1").count("<status>1") == 6, "bricks and healers run")
     wait_until(lambda: healed(glusterds), "nothing waits to be healed")
@@ -252,6 +252,25 @@ def test_bricks_are_added_only_to_a_healthy_volume(glusterds: Glusterds) -> None
     assert done["actions"][0].startswith("add bricks to volume gv1: 127.1.1.1:")
     assert "rebalance" in str(done["warnings"])
     assert "<typeStr>Distributed-Replicate" in glusterds.xml("volume", "info", "gv1")
+
+
+def asking(cluster: Glusterds, number: int) -> tuple[Cli, str]:
+    """Return the command line that asks one of the glusterds, and its UUID."""
+    home = cluster.top / str(number)
+    known = dict(line.split("=", 1) for line in (home / "wd" / "glusterd.info").read_text().splitlines())
+    return Cli(Runner(), str(home / "wd"), str(home / "run" / "glusterd.sock"), 60), known["UUID"]
+
+
+def see_healers(cluster: Glusterds, number: int) -> None:
+    """Wait until a glusterd that was started knows the self-heal daemon of its host, which it may lose at once."""
+    cli, uuid = asking(cluster, number)
+    healers = Healers(uuid)
+
+    def all_run() -> bool:
+        time.sleep(2)
+        return healers.run(cli)
+
+    wait_until(all_run, "every volume has its self-heal daemon")
 
 
 def healed(cluster: Glusterds) -> bool:
@@ -279,6 +298,8 @@ def test_the_gate_is_open_when_all_is_well_and_shut_when_a_host_is_gone(glusterd
     told = direct("gluster_peer_info", glusterds.params())["peers"]
     assert [told[name]["connected"] for name in ("localhost", *HOSTS[1:])] == [True, True, False]
     glusterds.start(3)
+    wait_until(lambda: "<connected>0" not in glusterds.xml("pool", "list"), "the peer is back")
+    see_healers(glusterds, 3)
     assert gate(glusterds)["healthy"]
 
 
@@ -595,23 +616,15 @@ def test_a_reinstalled_host_is_itself_again(glusterds: Glusterds) -> None:
 @pytest.mark.long
 def test_a_self_heal_daemon_of_which_glusterd_lost_the_process_is_started_anew(glusterds: Glusterds) -> None:
     home = glusterds.top / "3"
-    cli = Cli(Runner(), str(home / "wd"), str(home / "run" / "glusterd.sock"), 60)
-    known = dict(line.split("=", 1) for line in (home / "wd" / "glusterd.info").read_text().splitlines())
-    uuid = known["UUID"]
-    wait_until(lambda: Healers(uuid).run(cli), "every daemon runs")
+    cli, uuid = asking(glusterds, 3)
+    see_healers(glusterds, 3)
     file = home / "run" / "shd" / "two" / "two-shd.pid"
     lost = int(file.read_text())
     file.unlink()
     cli("volume", "start", "two", "force")
     time.sleep(5)
     assert parse_lost_healers(cli("volume", "status"), uuid) == {lost}, "a start is enough"
-    healers = Healers(uuid)
-
-    def all_run() -> bool:
-        time.sleep(2)
-        return healers.run(cli)
-
-    wait_until(all_run, "glusterd knows its daemon")
+    see_healers(glusterds, 3)
     assert not Path(f"/proc/{lost}").exists() and int(file.read_text()) != lost
 
 
