@@ -104,6 +104,11 @@ def changed(outcome: playbook.Outcome) -> dict[str, int]:
     return {host: recap.changed for host, recap in outcome.hosts.items() if recap.changed}
 
 
+def differences(outcome: playbook.Outcome) -> list[str]:
+    """Return the lines of the differences that a run with --diff shows."""
+    return [line for line in outcome.output.splitlines() if line.startswith(("+++", "---", "@@"))]
+
+
 def mounted(lab: Lab, node: str) -> bool:
     """Tell whether all volumes are mounted on a node."""
     return lab.ok(node, "mountpoint -q /srv/gv0 && mountpoint -q /srv/gv1 && mountpoint -q /srv/bmv0", limit=60)

@@ -10,7 +10,19 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from cluster import ADDRESSES, HOMES, NODES, Lab, changed, guest_counter, guest_pings, guest_running, image, wait_until
+from cluster import (
+    ADDRESSES,
+    HOMES,
+    NODES,
+    Lab,
+    changed,
+    differences,
+    guest_counter,
+    guest_pings,
+    guest_running,
+    image,
+    wait_until,
+)
 from clusterlab import machines
 
 
@@ -78,7 +90,8 @@ def test_a_live_migration_never_sets_the_counter_back(lab: Lab) -> None:
 
 
 def test_a_second_run_changes_nothing_and_leaves_a_migrated_guest_where_it_is(lab: Lab) -> None:
-    outcome = lab.playbook("site.yml")
+    outcome = lab.playbook("site.yml", "--diff")
     print("module executions:", outcome.executions(), "layers:", outcome.layers())
     assert outcome.rc == 0 and changed(outcome) == {} and set(NODES) <= set(outcome.hosts)
+    assert differences(outcome) == []
     assert guest_running(lab, "node2", "g1")
