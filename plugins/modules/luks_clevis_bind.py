@@ -90,6 +90,11 @@ options:
                   - Thumbprint of a signing key, as C(tang-show-keys) prints it on the server. A binding is never made
                     without it, so that nobody on the network can pass for the server.
                 type: str
+              adv:
+                description:
+                  - What C(URL/adv) printed once, to bind while the server is away. It is looked at only when the server
+                    does not answer; the others must be enough to unlock, or nothing could be proven.
+                type: dict
           tpm2: &tpm2
             description:
               - The node's own TPM 2.0 as a pin; C({}) for the TPM whatever was booted. Needs the package clevis-tpm2.
@@ -387,7 +392,7 @@ PIN_OPTIONS: dict[str, Any] = {
     "tang": {
         "type": "list",
         "elements": "dict",
-        "options": {"url": {"type": "str", "required": True}, "thp": {"type": "str"}},
+        "options": {"url": {"type": "str", "required": True}, "thp": {"type": "str"}, "adv": {"type": "dict"}},
     },
     "tpm2": {"type": "dict", "options": TPM2_OPTIONS},
 }

@@ -126,6 +126,33 @@ def test_info_tells_what_the_run_told(tangs: list[Tang], disks: list[Path]) -> N
     assert digest(disks[0]) == before
 
 
+def test_a_server_that_is_away_is_bound_to_by_what_it_advertised(tangs: list[Tang], disks: list[Path]) -> None:
+    disk = disks[0]
+    answer = subprocess.run(["curl", "-sf", f"{tangs[0].url}/adv"], capture_output=True, check=True)
+    away, up = tangs[0].entry(), tangs[1].entry()
+    kept = {**away, "adv": json.loads(answer.stdout)}
+    tangs[0].stop()
+    # Alone it could not be proven; and without what was kept there is nothing to bind to.
+    for policy in ([kept], [away, up]):
+        refused = direct("luks_clevis_bind", params([disk], policy))
+        assert refused["failed"] and f"no answer from {tangs[0].url}" in refused["msg"]
+        assert not disk.read_bytes().strip(b"\0")
+    done = converge(params([disk], [kept, up]))
+    assert done["devices"][str(disk)]["unreachable"] == [tangs[0].url]
+    tangs[0].start()
+    tangs[1].stop()
+    assert unlocks(disk, done["devices"][str(disk)]["keyslot"]), "the server that was away does not unlock"
+    (key,) = (key for key in done["devices"][str(disk)]["tang_keys"] if key["url"] == tangs[0].url)
+    tangs[1].start()
+    again = direct("luks_clevis_bind", params([disk], [kept, up]))
+    assert again["changed"] is False
+    # What was kept grows old: a server that answers is asked.
+    tangs[0].rotate()
+    again = converge(params([disk], [{**kept, "thp": tangs[0].thp}, up]))
+    keys = again["devices"][str(disk)]["tang_keys"]
+    assert all(one["advertised"] for one in keys) and key["kid"] not in {one["kid"] for one in keys}
+
+
 def test_policy_changes_and_rotation_rebind(tangs: list[Tang], disks: list[Path]) -> None:
     disk = disks[0]
     converge(params([disk], [tangs[0].entry()]))

@@ -215,6 +215,45 @@ def test_obstacles_name_server_and_remedy() -> None:
     assert tool.silent(policy((ONE, "t1"), (TWO, "t2")), servers) == [TWO]
 
 
+def kept(adv: Any, thp: str = "", threshold: int = 1) -> Policy:
+    """A policy whose first server is away; what it advertised was kept."""
+    servers = [{"url": ONE, "thp": thp, "adv": adv}, {"url": TWO, "thp": "t2"}]
+    return Policy.of({"threshold": threshold, "tang": [], "sss": [{"threshold": 1, "tang": servers}]})
+
+
+def test_an_advertisement_that_was_kept_replaces_a_server_that_is_away() -> None:
+    answers = Answers((RECORDED / "clevis/trixie/adv.json").read_text())
+    adv = json.loads(answers.answer.stdout)
+    known, exchanging = clevis_tokens.advertised(json.dumps(adv)), clevis_tokens.exchanging(json.dumps(adv))
+    (signs,), (exchanges,) = known - exchanging, exchanging
+    tool = clevis.Clevis(answers, 5)
+    away: clevis.Servers = {ONE: None, TWO: frozenset({"t2"})}
+    wanted = kept(adv, signs)
+    assert tool.silent(wanted, away) == [ONE] and tool.missing(wanted, away) == []
+    assert tool.missing(wanted, {ONE: None, TWO: None}) == [ONE, TWO], "nothing could be proven"
+    both = Policy.of({"threshold": 2, "tang": [{"url": ONE, "thp": signs, "adv": adv}, {"url": TWO, "thp": "t2"}]})
+    assert tool.missing(both, away) == [ONE], "the others are not enough to unlock"
+    assert tool.obstacles(wanted, away) == tool.faults(wanted) == []
+    assert "does not advertise the key t9" in tool.obstacles(kept(adv, "t9"), away)[0]
+    assert "signs nothing" in tool.obstacles(kept(adv, exchanges), away)[0]
+    # A server that answers is asked, whatever was kept.
+    assert "does not advertise" in tool.obstacles(wanted, {**away, ONE: frozenset({"new"})})[0]
+    for nonsense in ({}, {"payload": "e30"}, {"payload": "eyJrZXlzIjpbXX0"}, {"payload": 3}):
+        assert any(f"adv of {ONE} " in fault for fault in tool.faults(kept(nonsense, signs))), nonsense
+
+
+def test_clevis_gets_the_advertisement_of_a_server_that_is_away_alone() -> None:
+    adv = json.loads((RECORDED / "clevis/trixie/adv.json").read_text())
+    wanted = kept(adv, "t1")
+    for answers, given in ((Answers("", rc=7), True), (Answers(json.dumps(adv)), False)):
+        tool = clevis.Clevis(answers, 9)
+        tool.look(wanted.sources)
+        answers.answer = Completed(0, "", "")
+        tool.bind("/dev/x", 3, wanted, "secret words", "")
+        inner = json.loads(answers.calls[-1]["argv"][-1])["pins"]["sss"][0]["pins"]["tang"]
+        assert [server.get("adv") for server in inner] == [adv if given else None, None]
+
+
 def test_outdated() -> None:
     tool = clevis.Clevis(Answers(), 5)
     binding = {"tang_keys": [{"url": ONE, "kid": "x1", "known": ["s1", "x1"]}]}

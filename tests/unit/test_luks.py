@@ -79,6 +79,8 @@ class Binder:
     def silent(self, policy: str, servers: luks.Servers) -> list[str]:
         return [policy] if servers.get(policy) is None else []
 
+    missing = silent
+
     def outdated(self, binding: dict[str, Any], policy: str, servers: luks.Servers) -> str:
         return self.stale
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -42,6 +43,7 @@ class Clevis:
         self._timeout = timeout
         self._rotation = rotation
         self._exchanging: frozenset[str] = frozenset()
+        self._silent: frozenset[str] = frozenset()
 
     def parse(self, token: Json) -> Json:
         """Return ``policy`` (canonical) and ``tang_keys`` of a token.
@@ -61,7 +63,9 @@ class Clevis:
         """
         if not 0 < self._timeout <= TIMEOUT_LIMIT:
             raise Refused([f"tang_timeout is {self._timeout}; take 1 to {TIMEOUT_LIMIT} seconds"])
-        return {url: self._tpm() if url == TPM else self._advertised(url) for url in sorted(set(urls))}
+        found = {url: self._tpm() if url == TPM else self._advertised(url) for url in sorted(set(urls))}
+        self._silent = frozenset(url for url, known in found.items() if known is None)
+        return found
 
     def _advertised(self, url: str) -> Optional[frozenset[str]]:
         limit = str(self._timeout)
@@ -103,13 +107,15 @@ class Clevis:
         found = []
         if policy.asks_tpm and servers.get(TPM) == frozenset():
             found.append(NO_TPM)
+        kept = {url: json.dumps(adv) for url, adv in policy.kept.items() if servers.get(url) is None}
+        signs_nothing = self._exchanging.union(*map(tokens.exchanging, kept.values()))
         for url, thp in policy.servers:
-            known = servers.get(url)
+            known = tokens.advertised(kept[url]) if url in kept else servers.get(url)
             if known is None:
                 continue
             if not thp:
                 found.append(f"no thumbprint is pinned for {url}; set thp to what tang-show-keys prints on that server")
-            elif thp in self._exchanging:
+            elif thp in signs_nothing:
                 found.append(f"server {url} signs nothing with the key {thp}; pin what tang-show-keys prints there")
             elif thp not in known:
                 found.append(
@@ -121,6 +127,15 @@ class Clevis:
         """Return what of the policy does not answer."""
         silent = [source for source in policy.sources if servers.get(source) is None]
         return ["the TPM (clevis-tpm2 is not installed)" if source == TPM else source for source in silent]
+
+    def missing(self, policy: Policy, servers: Servers) -> list[str]:
+        """Return what must answer before a new binding can be made and proven.
+
+        An advertisement that was kept replaces its server's, as long as the others are enough to unlock.
+        """
+        silent = self.silent(policy, servers)
+        answering = [source for source in policy.sources if servers.get(source) is not None]
+        return [source for source in silent if source not in policy.kept or not policy.opens_with(answering)]
 
     def outdated(self, binding: Json, policy: Policy, servers: Servers) -> str:
         """Return why a binding with the right policy needs new keys; an empty text when it does not."""
@@ -150,7 +165,7 @@ class Clevis:
         :raises ClusterError: the binding was not made.
         """
         argv = ["clevis", "luks", "bind", "-f", "-k", keyfile or "-", "-s", str(slot), "-d", device]
-        done = self._call([*argv, *policy.arguments()], passphrase)
+        done = self._call([*argv, *policy.arguments(self._silent)], passphrase)
         if done.rc:
             raise ClusterError(f"{device} was not bound: {_reason(done.stderr)}")
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.tokens import (
     Json,
+    advertised,
     in_order,
     pcr_ids,
     server,
@@ -22,23 +23,30 @@ LAST_PCR = 23
 
 @dataclass(frozen=True)
 class Policy:
-    """``pin`` is tang, tpm2 or sss; ``tang`` holds URL and thumbprint, an empty one where none is pinned."""
+    """What may unlock.
+
+    ``pin`` is tang, tpm2 or sss; ``tang`` holds URL and thumbprint, an empty one where none is pinned; ``adv`` the
+    advertisements that were kept, by URL.
+    """
 
     pin: str
     tang: tuple[tuple[str, str], ...] = ()
     tpm2: Optional[Mapping[str, Any]] = None
     sss: tuple[Policy, ...] = ()
     threshold: int = 1
+    adv: Mapping[str, Json] = field(default_factory=dict)
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Policy:
         """Build a policy from the module's parameters."""
-        tang = tuple((server(item["url"]), item.get("thp") or "") for item in params.get("tang") or [])
+        servers = params.get("tang") or []
+        tang = tuple((server(item["url"]), item.get("thp") or "") for item in servers)
+        adv = {server(item["url"]): item["adv"] for item in servers if item.get("adv") is not None}
         sss = tuple(cls.of({"pin": "sss", **item}) for item in params.get("sss") or [])
-        policy = cls(params.get("pin") or "sss", tang, params.get("tpm2"), sss, params["threshold"])
+        policy = cls(params.get("pin") or "sss", tang, params.get("tpm2"), sss, params["threshold"], adv)
         if params.get("pin") or policy.count != 1 or sss:
             return policy
-        return cls("tang" if tang else "tpm2", tang, policy.tpm2, sss, policy.threshold)
+        return replace(policy, pin="tang" if tang else "tpm2")
 
     @property
     def count(self) -> int:
@@ -49,6 +57,16 @@ class Policy:
     def servers(self) -> tuple[tuple[str, str], ...]:
         """All servers with their thumbprints, those of inner thresholds included."""
         return self.tang + tuple(found for inner in self.sss for found in inner.servers)
+
+    @property
+    def kept(self) -> dict[str, Json]:
+        """All advertisements that were kept, by URL, those of inner thresholds included."""
+        return {**self.adv, **{url: adv for inner in self.sss for url, adv in inner.kept.items()}}
+
+    def opens_with(self, answering: Collection[str]) -> bool:
+        """Whether these servers, and the TPM where it is among them, are enough to unlock."""
+        found = [url in answering for url, _ in self.tang] + [inner.opens_with(answering) for inner in self.sss]
+        return sum(found) + (self.tpm2 is not None and TPM in answering) >= self.threshold
 
     @property
     def asks_tpm(self) -> bool:
@@ -67,23 +85,31 @@ class Policy:
         pins += [inner.canonical() for inner in self.sss]
         return {"sss": {"t": self.threshold, "pins": in_order(pins)}} if self.pin == "sss" else pins[0]
 
-    def arguments(self) -> list[str]:
-        """Return pin and configuration as clevis wants them."""
-        return [self.pin, json.dumps(self._config())]
+    def arguments(self, silent: Collection[str] = ()) -> list[str]:
+        """Return pin and configuration as clevis wants them.
 
-    def _config(self) -> Json:
-        tang = [{"url": url, "thp": thp} for url, thp in self.tang]
+        :param silent: servers that clevis cannot ask: it gets the advertisement that was kept.
+        """
+        return [self.pin, json.dumps(self._config(silent))]
+
+    def _config(self, silent: Collection[str]) -> Json:
+        kept = {url: {"adv": adv} for url, adv in self.adv.items() if url in silent}
+        tang = [{"url": url, "thp": thp, **kept.get(url, {})} for url, thp in self.tang]
         tpm2 = [_settings(self.tpm2)] if self.tpm2 is not None else []
         if self.pin != "sss":
             return (tang or tpm2)[0]
-        pins = {"tang": tang, "tpm2": tpm2, "sss": [inner._config() for inner in self.sss]}
+        pins = {"tang": tang, "tpm2": tpm2, "sss": [inner._config(silent) for inner in self.sss]}
         return {"t": self.threshold, "pins": {pin: configs for pin, configs in pins.items() if configs}}
 
     def faults(self) -> list[str]:
         """Return what is wrong with the policy whatever servers and TPM say."""
         thumbprints = dict(self.servers)
         found = [f"{url} is pinned to two keys" for url, thp in self.servers if thumbprints[url] != thp]
-        return self._faults() + sorted(set(found))
+        return (
+            self._faults()
+            + sorted(set(found))
+            + [fault for url, adv in self.kept.items() if (fault := _adv_fault(url, adv))]
+        )
 
     def _faults(self) -> list[str]:
         urls = [url for url, _ in self.tang]
@@ -101,6 +127,13 @@ class Policy:
         elif self.pin == "tpm2" and self.count and self.tpm2 is None:
             found.append("pin tpm2 needs tpm2: {}; add it, or leave pin out")
         return found + _tpm2_faults(self.tpm2 or {}) + [fault for inner in self.sss for fault in inner._faults()]
+
+
+def _adv_fault(url: str, adv: Json) -> str:
+    try:
+        return "" if advertised(json.dumps(adv)) else f"adv of {url} has no key"
+    except (KeyError, TypeError, ValueError):
+        return f"adv of {url} is no advertisement; give what `curl {url}/adv` prints"
 
 
 def _settings(tpm2: Mapping[str, Any]) -> Json:

@@ -50,10 +50,10 @@ class Changer(Generic[Policy]):
         self._run(argv, stdin=stdin, timeout=KEY_SECONDS)
 
     def _need_servers(self, wish: Wish[Policy], servers: Servers) -> None:
-        silent = self._binder.silent(wish.policy, servers) if wish.policy is not None else []
-        if silent:
+        missing = self._binder.missing(wish.policy, servers) if wish.policy is not None else []
+        if missing:
             raise ClusterError(
-                f"{wish.device} was left as it is, it could not be bound: no answer from {', '.join(silent)}; "
+                f"{wish.device} was left as it is, it could not be bound: no answer from {', '.join(missing)}; "
                 "start tang there, or check the network between"
             )
 

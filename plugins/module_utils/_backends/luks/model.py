@@ -62,6 +62,10 @@ class Binder(Protocol[PolicyIn]):
         """Return the servers that do not answer."""
         ...
 
+    def missing(self, policy: PolicyIn, servers: Servers) -> list[str]:
+        """Return the servers that must answer before a new binding can be made."""
+        ...
+
     def outdated(self, binding: Json, policy: PolicyIn, servers: Servers) -> str:
         """Return why a binding needs new keys."""
         ...

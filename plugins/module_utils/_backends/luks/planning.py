@@ -252,10 +252,11 @@ class DiskPlan(Generic[Policy]):
         live, servers = self.disk.live, self.state.servers
         wanted = self.binder.canonical(policy)
         same = [binding for binding in live if self.binder.agree(binding.policy, wanted)]
-        silent = self.binder.silent(policy, servers)
+        silent, missing = self.binder.silent(policy, servers), self.binder.missing(policy, servers)
         if silent:
-            rest = "; the present binding stays as it is" if same else "; it cannot be bound before they do"
-            self._warn(f"no answer from {', '.join(silent)}{rest}")
+            unbound = "it cannot be bound before they do" if missing else "it is bound to what they advertised once"
+            rest = "the present binding stays as it is" if same else unbound
+            self._warn(f"no answer from {', '.join(silent)}; {rest}")
         reasons = [self.binder.outdated(_plain(binding), policy, servers) for binding in same]
         for binding, reason in zip(same, reasons, strict=True):
             if not reason:
@@ -263,9 +264,9 @@ class DiskPlan(Generic[Policy]):
         if not same:
             old = "; ".join(self.binder.sentence(binding.policy) for binding in live)
             return None, f"instead of {old}" if old else ""
-        if self.binder.rebinds() and not silent:
+        if self.binder.rebinds() and not missing:
             return None, f"because {reasons[0]}"
-        if self.binder.reports() or silent:
+        if self.binder.reports() or missing:
             self._warn(f"was not bound again although {reasons[0]}", " ")
         return same[0], ""
 
