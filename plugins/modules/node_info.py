@@ -90,8 +90,8 @@ node:
     disks:
       description:
         - By name as in O(disks), C(kernel_name), C(type), C(size) in bytes, C(read_only), C(unreadable) (the error,
-          when it could not be read), C(signatures), C(mounts), C(holders) and C(luks) (version, label, uuid and whether
-          clevis is bound; null without a LUKS header).
+          when it could not be read), C(signatures), C(mounts), C(holders), C(block_size) (its sectors, in bytes) and
+          C(luks) (version, label, uuid, whether clevis is bound, and its sector_size; null without a LUKS header).
       type: dict
     tang_problems:
       description: For each of O(tang), what went wrong; an empty string when it answered.

@@ -30,7 +30,7 @@ def header(name: str) -> bytes:
 
 def test_luks2_header() -> None:
     luks = node.parse_luks(header("luks2-bookworm"))
-    assert luks == node.Luks(2, "other", "359f803c-b96e-4b4a-9004-153c1f86d128", False)
+    assert luks == node.Luks(2, "other", "359f803c-b96e-4b4a-9004-153c1f86d128", False, 4096)
 
 
 def test_luks1_header() -> None:
@@ -40,7 +40,9 @@ def test_luks1_header() -> None:
 
 def test_luks2_header_that_is_bound_to_tang() -> None:
     luks = node.parse_luks(header("luks2-clevis-trixie"))
-    assert (luks.version, luks.label, luks.clevis) == (2, "luks-gv0", True)
+    assert (luks.version, luks.label, luks.clevis, luks.sector_size) == (2, "luks-gv0", True, 512)
+    bigger = header("luks2-clevis-trixie").replace(b'"sector_size":512', b'"sector_size":4096', 1)
+    assert node.parse_luks(bigger).sector_size == 4096
 
 
 def test_damaged_luks2_header_is_not_bound() -> None:
@@ -113,6 +115,7 @@ def test_one_unreadable_disk_does_not_hide_the_others(monkeypatch: pytest.Monkey
     looker = node.Node(names, [], 1.0, fake_run({IMAGES["blank"]: "Input/output error"}))
     disks = looker._read_disks()
     assert disks[IMAGES["blank"]]["unreadable"] == "Input/output error"
+    assert disks[IMAGES["blank"]]["block_size"] in (512, 4096)
     assert disks[IMAGES["xfs"]]["signatures"] == ["xfs"]
     assert disks[IMAGES["xfs"]]["unreadable"] == ""
 

@@ -30,7 +30,7 @@ def recorded(name: str) -> Any:
 
 
 def recorded_lab(name: str) -> Looked:
-    """Return what was recorded, with the lab's addresses: node_info did not read them at that time."""
+    """Return what was recorded, with the lab's addresses and sectors: node_info did not read them at that time."""
     looked: Looked = recorded(name)
     for host in looked.values():
         interfaces = host["node"]["interfaces"]
@@ -38,6 +38,11 @@ def recorded_lab(name: str) -> Looked:
             lan = about["mac"].endswith(":01") and (about is interfaces.get("br0") or "br0" not in interfaces)
             about["addresses"] = [host["declared"]["address"]] if lan else []
         interfaces["lo"]["addresses"] = ["127.0.0.1", "::1"]
+        host["declared"]["sector_size"] = 512
+        for disk in host["node"]["disks"].values():
+            disk["block_size"] = 512
+            if disk["luks"]:
+                disk["luks"]["sector_size"] = 512
     return looked
 
 
@@ -97,10 +102,11 @@ def images() -> dict[str, dict[str, Any]]:
         recorded("images-bookworm.json"),
     )
     headers = {
-        "luks1": {"version": 1, "label": "", "uuid": "u", "clevis": False},
-        "luks2": {"version": 2, "label": "other", "uuid": "u", "clevis": False},
+        "luks1": {"version": 1, "label": "", "uuid": "u", "clevis": False, "sector_size": 512},
+        "luks2": {"version": 2, "label": "other", "uuid": "u", "clevis": False, "sector_size": 512},
     }
-    return {name: {**disk, "luks": headers.get(name), "unreadable": ""} for name, disk in disks.items()}
+    more = {"unreadable": "", "block_size": 512}
+    return {name: {**disk, "luks": headers.get(name), **more} for name, disk in disks.items()}
 
 
 def put(looked: Looked, host: str, disk: dict[str, Any]) -> None:
@@ -442,6 +448,29 @@ def test_too_few_copies(
 def test_volume_without_a_usable_name(looked: Looked, settings: Settings) -> None:
     settings["volumes"] = [*settings["volumes"], {"replica": 3}]
     assert "storage_volumes" in {finding.variable for finding in judge(looked, settings)}
+
+
+def test_sectors_of_different_sizes_in_one_volume(settings: Settings) -> None:
+    """A blank disk would get others than the disks that are there; a disk's own sectors count too."""
+    looked = recorded_lab("lab-converged-trixie.json")
+    for host in ("node1", "node2", "node3"):
+        looked[host]["node"]["disks"][GV0]["luks"]["sector_size"] = 4096
+        looked[host]["node"]["disks"][GV0]["block_size"] = 4096
+    assert judge(looked, settings) == [], "bigger sectors of the disks themselves, all alike"
+    looked["node2"]["node"]["disks"][GV0]["luks"]["sector_size"] = 512
+    assert judge(looked, settings) == [], "encryption makes no sector smaller"
+    looked["node2"]["node"]["disks"][GV0]["block_size"] = 512
+    found = only(looked, settings)
+    assert (found.host, found.variable) == ("cluster", "encryption_format.sector_size")
+    assert "512 bytes: gv0 of node2, a new gv0 of node2; 4096 bytes: gv0 of node1" in found.found
+
+
+def test_new_disks_with_other_sectors_than_the_volume(settings: Settings) -> None:
+    looked = recorded_lab("lab-converged-trixie.json")
+    for host in looked.values():
+        host["declared"]["sector_size"] = 4096
+    found = [finding.found for finding in judge(looked, settings)]
+    assert len(found) == 2 and all("4096 bytes: a new gv" in text for text in found)
 
 
 def test_playbook_declares_the_volumes_that_storage_makes() -> None:
@@ -901,7 +930,7 @@ def test_mounted_disk(looked: Looked, settings: Settings) -> None:
 
 
 def test_luks_open_under_another_name(looked: Looked, settings: Settings) -> None:
-    ours = {"version": 2, "label": "luks-gv0", "uuid": "u", "clevis": True}
+    ours = {"version": 2, "label": "luks-gv0", "uuid": "u", "clevis": True, "sector_size": 512}
     put(looked, "node1", {**images()["luks2"], "luks": ours, "holders": ["/dev/mapper/data"]})
     serve_tang(looked, "")
     assert only(looked, settings).found.endswith("it is in use by /dev/mapper/data")
@@ -916,7 +945,7 @@ def test_luks_open_under_another_name(looked: Looked, settings: Settings) -> Non
     ],
 )
 def test_disk_that_is_ours(looked: Looked, settings: Settings, luks: dict[str, Any], holders: list[str]) -> None:
-    put(looked, "node1", {**images()["luks2"], "luks": {"version": 2, "uuid": "u", **luks}, "holders": holders})
+    put(looked, "node1", {**images()["luks2"], "luks": {**images()["luks2"]["luks"], **luks}, "holders": holders})
     serve_tang(looked, "")
     assert judge(looked, settings) == []
 
@@ -926,7 +955,7 @@ def test_disks_that_changed_places(looked: Looked, settings: Settings, clevis: b
     """Both are of this cluster, and each would be taken for the other; nobody is told to erase them."""
     for device, label in ((GV0, "luks-gv1"), (GV1, "luks-gv0")):
         disk = looked["node1"]["node"]["disks"][device]
-        luks = {"version": 2, "label": label, "uuid": "u", "clevis": clevis}
+        luks = {"version": 2, "label": label, "uuid": "u", "clevis": clevis, "sector_size": 512}
         disk.update(signatures=["crypto_LUKS"], luks=luks)
     serve_tang(looked, "")
     findings = judge(looked, settings)
@@ -939,7 +968,7 @@ def test_disks_that_changed_places(looked: Looked, settings: Settings, clevis: b
 
 
 def test_disk_that_is_open_under_the_name_of_another(looked: Looked, settings: Settings) -> None:
-    wrong = {"version": 2, "label": "luks-gv1", "uuid": "u", "clevis": True}
+    wrong = {"version": 2, "label": "luks-gv1", "uuid": "u", "clevis": True, "sector_size": 512}
     put(looked, "node1", {**images()["luks2"], "luks": wrong, "holders": ["/dev/mapper/luks-gv0"]})
     serve_tang(looked, "")
     assert "labelled luks-gv1" in only(looked, settings).found
@@ -1068,7 +1097,8 @@ def test_tang_that_is_not_set_up_yet_is_no_finding(looked: Looked, settings: Set
 
 
 def test_tang_stopped_after_disks_were_bound(looked: Looked, settings: Settings) -> None:
-    put(looked, "node1", {**images()["luks2"], "luks": {"version": 2, "label": "", "uuid": "u", "clevis": True}})
+    disk = images()["luks2"]
+    put(looked, "node1", {**disk, "luks": {**disk["luks"], "label": "", "clevis": True}})
     finding = only(looked, settings)
     assert (finding.host, finding.variable) == ("tang1", "tang_port")
 
@@ -1234,6 +1264,7 @@ def test_lab_inventory_passes(looked: Looked, settings: Settings) -> None:
         for host, about in hosts["hosts"].items():
             declared = {**about, **(nodes if name == "nodes" else {})}
             looked[host]["declared"] = {key.removeprefix("cluster_"): value for key, value in declared.items()}
+            looked[host]["declared"]["sector_size"] = group["encryption_format"]["sector_size"]
     assert judge(looked, settings) == []
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from ansible_collections.personal.cluster.plugins.module_utils._errors import CommandFailed
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
+SECTOR = 512
 LUKS_BINARY_HEADER = 4096
 LUKS_HEADER_LIMIT = 4 * 1024 * 1024
 LSBLK = ("lsblk", "--json", "--bytes", "--paths", "--output", "NAME,KNAME,TYPE,SIZE,RO,MOUNTPOINTS")
@@ -31,12 +32,13 @@ CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)", re.I | re.M)
 
 @dataclass(frozen=True)
 class Luks:
-    """What the header of a LUKS device says about itself; no key material."""
+    """What the header of a LUKS device says about itself; no key material. ``sector_size`` in bytes, of encryption."""
 
     version: int
     label: str
     uuid: str
     clevis: bool
+    sector_size: int = SECTOR
 
 
 def parse_luks(header: bytes) -> Luks:
@@ -51,10 +53,12 @@ def parse_luks(header: bytes) -> Luks:
     label = header[24:72].split(b"\0")[0].decode("utf-8", "replace")
     area = header[LUKS_BINARY_HEADER : int.from_bytes(header[8:16], "big")].split(b"\0")[0]
     try:
-        tokens = json.loads(area).get("tokens", {})
+        about = json.loads(area)
     except ValueError:
-        tokens = {}
-    return Luks(version, label, uuid, any(token.get("type") == "clevis" for token in tokens.values()))
+        about = {}
+    clevis = any(token.get("type") == "clevis" for token in about.get("tokens", {}).values())
+    sizes = [int(segment.get("sector_size", SECTOR)) for segment in about.get("segments", {}).values()]
+    return Luks(version, label, uuid, clevis, max(sizes, default=SECTOR))
 
 
 def read_luks(device: str) -> Luks:
@@ -63,6 +67,11 @@ def read_luks(device: str) -> Luks:
         start = handle.read(LUKS_BINARY_HEADER)
         size = min(int.from_bytes(start[8:16], "big"), LUKS_HEADER_LIMIT)
         return parse_luks(start + handle.read(max(0, size - len(start))))
+
+
+def _block_size(device: str) -> int:
+    """Return the smallest piece, in bytes, that a disk reads or writes; a partition does not tell."""
+    return int(_text(f"/sys/class/block/{os.path.basename(device)}/queue/logical_block_size") or SECTOR)
 
 
 def _walk(device: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -227,6 +236,7 @@ class Node:
         disks = parse_disks(self._run(LSBLK).stdout, signatures, present)
         for disk in disks.values():
             disk["unreadable"] = unreadable.get(disk["kernel_name"], "")
+            disk["block_size"] = _block_size(disk["kernel_name"])
             disk["luks"] = None
             if "crypto_LUKS" in disk["signatures"]:
                 disk["luks"] = asdict(read_luks(disk["kernel_name"]))

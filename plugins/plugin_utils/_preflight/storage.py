@@ -168,6 +168,36 @@ def _bricks_make_sets(volume: Volume, counts: Mapping[str, int]) -> Iterator[Fin
         )
 
 
+def sectors_agree(site: Site) -> Iterator[Finding]:
+    """All disks of a volume, and those that take their place one day, have sectors of one size.
+
+    A write in smaller sectors than a disk has never gets there, and nothing heals it.
+    """
+    for volume in site.volumes:
+        found: dict[int, list[str]] = {}
+        for host in site.nodes:
+            for disk in host.disks:
+                seen = host.node.get("disks", {}).get(disk.device)
+                if disk.volume == volume.name and seen is not None:
+                    for size, what in _sectors(seen, host.declared["sector_size"]):
+                        found.setdefault(size, []).append(f"{what}{disk.name} of {host.name}")
+        if len(found) > 1:
+            sizes = "; ".join(f"{size} bytes: {', '.join(disks)}" for size, disks in sorted(found.items()))
+            yield Finding(
+                CLUSTER,
+                "encryption_format.sector_size",
+                f"the disks of {volume.name} have not the same sectors: {sizes}",
+                "leave sector_size as the disks have it; a disk whose own sectors are bigger is none for this volume",
+            )
+
+
+def _sectors(seen: Data, wanted: int) -> Iterator[tuple[int, str]]:
+    """Yield the size of a disk's sectors when it is encrypted, and of those that it would get."""
+    if (seen["luks"] or {}).get("version") == 2:
+        yield max(seen["block_size"], seen["luks"]["sector_size"]), ""
+    yield max(seen["block_size"], wanted), "a new "
+
+
 def disks_usable(host: Host, settings: Data) -> Iterator[Finding]:
     """Each disk is present, whole, big enough, and blank or already ours."""
     users: dict[str, str] = {}
@@ -267,5 +297,11 @@ def gluster_encrypted(host: Host, settings: Data) -> Iterator[Finding]:
         )
 
 
-SITE_CHECKS: tuple[Check, ...] = (disks_declared, volumes_have_disks, volumes_readable, volumes_buildable)
+SITE_CHECKS: tuple[Check, ...] = (
+    disks_declared,
+    volumes_have_disks,
+    volumes_readable,
+    volumes_buildable,
+    sectors_agree,
+)
 NODE_CHECKS: tuple[HostCheck, ...] = (disks_usable, gluster_encrypted)
