@@ -11,7 +11,8 @@ short_description: Wait until a GlusterFS pool can lose a node
 version_added: 0.1.0
 description:
   - Waits until all peers are connected members, all bricks and self-heal daemons run, nothing waits to be healed, and
-    no task is at work, in several looks in a row. Changes nothing.
+    no task is at work, in several looks in a row. Self-heal daemons are told each minute to look at what waits; by
+    themselves they do so every ten minutes. Changes nothing else.
   - Run it on one host, before a node is rebooted or changed, and again before the next one.
   - What a brick does not count is unknown, and unknown is not healed. Split-brain does not heal by itself; the
     failure says how to see it.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import playbook
 import pytest
-from cluster import NODES, Lab, changed, pending_heals, wait_until, wait_until_whole
+from cluster import NODES, Lab, changed, wait_until, wait_until_whole
 
 pytestmark = pytest.mark.long
 
@@ -92,10 +92,8 @@ def bring_home(lab: Lab, folder: Path, node: str) -> None:
     }
     done = run_task(lab, folder, node, {"personal.cluster.gluster_volume": {"volumes": [volume]}})
     assert done.rc == 0 and set(changed(done)) == {node}
-
-    def healed() -> bool:
-        return lab.ok("node1", f"{GLUSTER} volume heal gv1") and pending_heals(lab, "node1") == 0
-
-    wait_until("nothing waits to be healed", healed, 780)
+    healed = run_task(lab, folder, node, {"personal.cluster.gluster_heal": {"volumes": ["gv1"], "timeout": 780}})
+    print(f"  healed after {healed.seconds:.0f} s", flush=True)
+    assert healed.rc == 0
     mounted = f"findmnt -rno TARGET,SOURCE | grep '^{Path(old['path']).parent} '"
     lab.out(node, f"{mounted} | while read place volume; do umount $place && lvremove -qy $volume; done")

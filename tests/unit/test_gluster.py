@@ -467,6 +467,16 @@ def test_good_looks_must_follow_each_other(release: str, tmp_path: Path, clock: 
     assert gate(Changing(release), tmp_path).looks == 6
 
 
+def test_daemons_are_told_to_look_again_each_minute(release: str, tmp_path: Path, clock: list[float]) -> None:
+    run = Fake(release, **{"volume heal": "heal_pending"})
+    with pytest.raises(ClusterError, match="entries wait to be healed"):
+        gate(run, tmp_path, volumes=["gv1"], timeout=145)
+    assert [words for words in run.asked if words == ["volume", "heal", "gv1"]] == [["volume", "heal", "gv1"]] * 2
+    run = Fake(release, **{"volume heal": "heal_pending"})
+    look_once(Cli(run, str(tmp_path), "", 0), Gate(3, ("gv1",), 3, 10, 60))
+    assert ["volume", "heal", "gv1"] not in run.asked
+
+
 @pytest.mark.parametrize(
     ("answers", "more", "why"),
     [
