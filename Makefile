@@ -54,7 +54,7 @@ unit:
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/sbin:/sbin)
 # Three lanes that wait most of the time: make test runs them side by side. All that needs a glusterd is in one of them; its
 # tests build on each other's volumes, so the long ones among those run with the rest of their file.
-GLUSTER_TESTS := $(addprefix tests/integration/,test_gluster_volume.py test_backup_runner.py)
+GLUSTER_TESTS := $(addprefix tests/integration/,test_gluster_volume.py test_gluster_growth.py test_backup_runner.py)
 ENCRYPTION_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,luks_clevis_bind luks_killed luks_escrow tang_keys rotate_tang))
 OTHER_TESTS := tests/integration $(addprefix --ignore=,$(GLUSTER_TESTS) $(ENCRYPTION_TESTS))
 integration: $(INTEGRATION) ## Each module against the real tool, on this computer
@@ -69,7 +69,7 @@ integration-long: bootstrap-test ## Killed runs of modules, and playbooks agains
 	$(AS_ROOT) pytest -q $(ENCRYPTION_TESTS) -m long
 # This computer has the tools of one release; GlusterFS, cryptsetup, clevis and tang of the other are tested in a chroot.
 integration-release: bootstrap-test ## Encryption and storage with the tools of RELEASE (default trixie), long tests too
-	$(AS_ROOT) tools/in-release $(or $(RELEASE),trixie) python3 -m pytest -q -p no:cacheprovider tests/integration/test_gluster_volume.py $(ENCRYPTION_TESTS)
+	$(AS_ROOT) tools/in-release $(or $(RELEASE),trixie) python3 -m pytest -q -p no:cacheprovider $(filter tests/integration/test_gluster%,$(GLUSTER_TESTS)) $(ENCRYPTION_TESTS)
 
 # The tests' lab is another one than yours: it begins with bare nodes and ends removed. Its image is kept.
 TEST_LAB := LAB_DIR=$${LAB_DIR:-$(CURDIR)/.lab-test} LAB_PORT_BASE=$${LAB_PORT_BASE:-2300}
