@@ -92,8 +92,8 @@ options:
                 type: str
               adv:
                 description:
-                  - What C(URL/adv) printed once, to bind while the server is away. It is looked at only when the server
-                    does not answer; the others must be enough to unlock, or nothing could be proven.
+                  - What C(URL/adv) printed once, to bind while the server is away. It is used only when the server does
+                    not answer; the others must be enough to unlock, or nothing could be proven.
                 type: dict
           tpm2: &tpm2
             description:

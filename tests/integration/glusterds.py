@@ -29,14 +29,18 @@ class Glusterds:
     """Glusterds, one for each of ``hosts``, with its own directories and a tmpfs for its bricks."""
 
     def __init__(self, top: Path, hosts: Sequence[str] = HOSTS) -> None:
-        if USUAL_SOCKET.exists():
-            raise RuntimeError(f"a glusterd runs here ({USUAL_SOCKET}); the tests start their own: end it first")
         self.top = top
         self.hosts = hosts
+
+    def begin(self) -> None:
+        """Start all of them, and wait until the first one answers."""
+        if os.path.lexists(USUAL_SOCKET):
+            raise RuntimeError(f"a glusterd runs here ({USUAL_SOCKET}); the tests start their own: end it first")
+        USUAL_SOCKET.symlink_to(self.sock)
         for number in self.numbers:
             self._prepare(number)
             self.start(number)
-        USUAL_SOCKET.symlink_to(self.sock)
+        wait_until(lambda: "<opRet>0" in self.xml("pool", "list"), "the first glusterd answers")
 
     @property
     def numbers(self) -> range:
@@ -102,12 +106,14 @@ class Glusterds:
         return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False).stdout
 
     def end(self) -> None:
-        USUAL_SOCKET.unlink()
+        """End all that was begun, be it whole or not."""
+        if USUAL_SOCKET.is_symlink():
+            USUAL_SOCKET.unlink()
         for number in self.numbers:
             self.stop(number)
         self._kill([path for path in self.top.rglob("*.pid") if path.name != "glusterd.pid"])
-        for number in self.numbers:
-            subprocess.run(["umount", self.disk(number)], check=True)
+        for disk in filter(os.path.ismount, map(self.disk, self.numbers)):
+            subprocess.run(["umount", disk], check=True)
 
 
 def wait_until(what: Callable[[], bool], sentence: str, limit: float = 120) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from glusterds import Glusterds, both, peers, volumes, wait_until
+from glusterds import Glusterds, both, peers, volumes
 from harness import direct, needs
 
 pytestmark = pytest.mark.long
@@ -22,7 +22,7 @@ HOSTS = tuple(f"127.1.1.{number}" for number in range(1, 7))
 def six(tmp_path: Path) -> Iterator[Glusterds]:
     cluster = Glusterds(tmp_path, HOSTS)
     try:
-        wait_until(lambda: "<opRet>0" in cluster.xml("pool", "list"), "the first glusterd answers")
+        cluster.begin()
         yield cluster
     finally:
         cluster.end()

@@ -7,6 +7,7 @@ import fcntl
 import io
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -17,8 +18,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import Healers
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_lost_healers
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import Healers
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 from glusterds import HOSTS, Glusterds, both, peers, volumes, wait_until
 from harness import direct, needs, run_module
@@ -32,7 +33,7 @@ needs("glusterd")
 def glusterds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Glusterds]:
     cluster = Glusterds(tmp_path_factory.mktemp("g"))
     try:
-        wait_until(lambda: "<opRet>0" in cluster.xml("pool", "list"), "the first glusterd answers")
+        cluster.begin()
         yield cluster
     finally:
         cluster.end()
@@ -491,6 +492,16 @@ def test_a_reinstalled_host_is_itself_again(glusterds: Glusterds) -> None:
     assert done["actions"][0].startswith("reset brick 127.1.1.3:") and gate(glusterds, volumes=["two"])["healthy"]
     read_back(glusterds, "two", 5)
     assert sorted(path.name for path in Path(glusterds.brick(3, "two")).glob("f*")) == [f"file{n}" for n in range(5)]
+
+
+def test_a_self_heal_daemon_that_died_is_started(glusterds: Glusterds) -> None:
+    see_healers(glusterds, 2)
+    died = int((glusterds.top / "2" / "run" / "shd" / "gv1" / "gv1-shd.pid").read_text())
+    os.kill(died, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{died}").exists(), "it is dead")
+    done = both(lambda *, check=False: volumes(glusterds, gv1(glusterds, "gv1a", "gv1b"), check=check))
+    assert done["actions"] == ["start the self-heal daemon of volume gv1 on 127.1.1.2"]
+    assert gate(glusterds)["healthy"]
 
 
 @pytest.mark.long

@@ -132,10 +132,18 @@ def test_a_server_that_is_away_is_bound_to_by_what_it_advertised(tangs: list[Tan
     away, up = tangs[0].entry(), tangs[1].entry()
     kept = {**away, "adv": json.loads(answer.stdout)}
     tangs[0].stop()
+    foreign = json.loads(subprocess.run(["curl", "-sf", f"{up['url']}/adv"], capture_output=True, check=True).stdout)
     # Alone it could not be proven; and without what was kept there is nothing to bind to.
-    for policy in ([kept], [away, up]):
+    for policy, says in (
+        ([kept], f"no answer from {tangs[0].url}"),
+        ([away, up], f"no answer from {tangs[0].url}"),
+        ([{**kept, "adv": {**kept["adv"], "payload": foreign["payload"]}, "thp": up["thp"]}, up], "did not sign it"),
+        ([{**kept, "adv": {"payload": foreign["payload"]}, "thp": up["thp"]}, up], "did not sign it"),
+        ([{**kept, "adv": foreign}, up], "does not advertise the key"),
+        ([{**kept, "adv": {"payload": "e30"}}, up], "is no advertisement"),
+    ):
         refused = direct("luks_clevis_bind", params([disk], policy))
-        assert refused["failed"] and f"no answer from {tangs[0].url}" in refused["msg"]
+        assert refused["failed"] and says in refused["msg"], refused["msg"]
         assert not disk.read_bytes().strip(b"\0")
     done = converge(params([disk], [kept, up]))
     assert done["devices"][str(disk)]["unreachable"] == [tangs[0].url]

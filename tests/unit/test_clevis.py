@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -238,8 +239,15 @@ def test_an_advertisement_that_was_kept_replaces_a_server_that_is_away() -> None
     assert "signs nothing" in tool.obstacles(kept(adv, exchanges), away)[0]
     # A server that answers is asked, whatever was kept.
     assert "does not advertise" in tool.obstacles(wanted, {**away, ONE: frozenset({"new"})})[0]
-    for nonsense in ({}, {"payload": "e30"}, {"payload": "eyJrZXlzIjpbXX0"}, {"payload": 3}):
+    null = base64.urlsafe_b64encode(b'{"keys": [{"kty": "EC", "crv": "", "x": "", "y": "", "key_ops": null}]}').decode()
+    for nonsense in ({}, {"payload": "e30"}, {"payload": "eyJrZXlzIjpbXX0"}, {"payload": 3}, {"payload": null}):
         assert any(f"adv of {ONE} " in fault for fault in tool.faults(kept(nonsense, signs))), nonsense
+    twice = [{"url": ONE, "thp": signs, "adv": adv}], [{"url": ONE, "thp": signs, "adv": {**adv, "more": 1}}]
+    outer = {"threshold": 1, "tang": twice[0], "sss": [{"threshold": 1, "tang": twice[1]}]}
+    assert tool.faults(Policy.of(outer)) == [f"{ONE} has two advertisements"]
+    del twice[1][0]["adv"]
+    config = json.loads(Policy.of(outer).arguments([ONE])[1])
+    assert config["pins"]["sss"][0]["pins"]["tang"][0]["adv"] == adv, "what was kept counts wherever the server stands"
 
 
 def test_clevis_gets_the_advertisement_of_a_server_that_is_away_alone() -> None:

@@ -41,7 +41,12 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import parse_pool
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import survivor_troubles
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
+from ansible_collections.personal.cluster.plugins.module_utils._errors import (
+    ClusterError,
+    CommandFailed,
+    NotYet,
+    Refused,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 from declared import volume
 
@@ -429,6 +434,56 @@ def test_strangers_are_reported_and_stay(release: str, tmp_path: Path) -> None:
     assert found.steps == [] and found.warnings == ["node3 is in the pool but not declared; it was left there"]
 
 
+class Healerless(Fake):
+    """A pool in which the self-heal daemon of node2 is down until the volume is started by force."""
+
+    def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+        done = super().__call__(argv, **more)
+        started = ["volume", "start", "gv0", "force"] in self.asked
+        if self.asked[-1] != ["volume", "status"] or started:
+            return done
+        root = ET.fromstring(done.stdout)
+        volume = next(one for one in root.iter("volume") if one.findtext("volName") == "gv0")
+        uuid = next(peer.uuid for peer in parse_pool(xml(self._release, "pool")) if "node2" in peer.names)
+        for node in volume.iterfind("node"):
+            if (node.findtext("hostname"), node.findtext("peerid")) == ("Self-heal Daemon", uuid):
+                node.find("status").text = "0"  # type: ignore[union-attr]
+        return Completed(0, ET.tostring(root, encoding="unicode"), "")
+
+
+START_HEALER = ["start the self-heal daemon of volume gv0 on node2"]
+
+
+def test_a_self_heal_daemon_that_is_down_is_started(release: str, tmp_path: Path, clock: list[float]) -> None:
+    run = Healerless(release)
+    result = _engine.converge(resource(tmp_path, run, item("gv0")), check=False, done=[])
+    assert result["actions"] == START_HEALER and ["volume", "start", "gv0", "force"] in run.asked
+    assert not _engine.converge(resource(tmp_path, run, item("gv0")), check=False, done=[])["changed"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "more"),
+    [
+        ({"pool list": "pool_peer_down"}, {}),
+        ({}, {"state": "present"}),
+    ],
+)
+def test_it_is_not_when_that_could_start_a_brick_or_is_not_asked(
+    release: str, tmp_path: Path, answers: dict[str, str], more: dict[str, Any]
+) -> None:
+    assert sentences(plan(tmp_path, Healerless(release, **answers), item("gv0", **more))) == []
+
+
+def test_it_is_not_while_a_brick_is_offline_or_healing_is_switched_off(release: str, tmp_path: Path) -> None:
+    volumes = resource(tmp_path, Healerless(release), item("gv0"))
+    state = volumes.read()
+    assert sentences(volumes.plan(state)) == START_HEALER
+    gv0 = state.volumes["gv0"]
+    assert sentences(volumes.plan(replace(state, online=state.online - {gv0.bricks[2].key}))) == []
+    off = replace(gv0, options={**gv0.options, "cluster.self-heal-daemon": "disable"})
+    assert sentences(volumes.plan(replace(state, volumes={**state.volumes, "gv0": off}))) == []
+
+
 def gate(run: Any, tmp_path: Path, **more: Any) -> Seen:
     wanted = {"peers": 3, "volumes": ["gv0"], "polls": 3, "interval": 10, "timeout": 60, **more}
     return pass_gate(Cli(run, str(tmp_path), "", 0), Gate(**wanted))
@@ -472,6 +527,15 @@ def test_daemons_are_told_to_look_again_each_minute(release: str, tmp_path: Path
     with pytest.raises(ClusterError, match="entries wait to be healed"):
         gate(run, tmp_path, volumes=["gv1"], timeout=145)
     assert [words for words in run.asked if words == ["volume", "heal", "gv1"]] == [["volume", "heal", "gv1"]] * 2
+
+    class Slow(Fake):
+        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+            if list(argv[-2:]) == ["heal", "gv1"]:
+                raise CommandFailed("took longer than 360 s")
+            return super().__call__(argv, **more)
+
+    with pytest.raises(ClusterError, match="entries wait to be healed"):
+        gate(Slow(release, **{"volume heal": "heal_pending"}), tmp_path, volumes=["gv1"], timeout=145)
     run = Fake(release, **{"volume heal": "heal_pending"})
     look_once(Cli(run, str(tmp_path), "", 0), Gate(3, ("gv1",), 3, 10, 60))
     assert ["volume", "heal", "gv1"] not in run.asked

@@ -22,6 +22,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     work,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import LOST_AFTER, Healers, end
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.keeping import NEWEST
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     BEGUN,
@@ -36,11 +37,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_lists
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import look_at, with_heals
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.refilling import (
-    LOST_AFTER,
-    Healers,
     Noted,
     Reopened,
-    end,
     lacks_names,
     parse_pid,
 )

@@ -79,7 +79,8 @@ class Binder:
     def silent(self, policy: str, servers: luks.Servers) -> list[str]:
         return [policy] if servers.get(policy) is None else []
 
-    missing = silent
+    def missing(self, policy: str, servers: luks.Servers) -> list[str]:
+        return self.silent(policy, servers)
 
     def outdated(self, binding: dict[str, Any], policy: str, servers: luks.Servers) -> str:
         return self.stale
@@ -233,6 +234,17 @@ def test_silent_server_is_a_warning() -> None:
     plan = resource().plan(luks.State({"/dev/a": DONE}, {"http://t1": None}))
     assert plan.steps == [] and plan.refusals == []
     assert plan.warnings == ["/dev/a: no answer from http://t1; the present binding stays as it is"]
+
+
+def test_a_silent_server_whose_advertisement_was_kept_keeps_nothing_from_being_bound() -> None:
+    class Kept(Binder):
+        def missing(self, policy: str, servers: luks.Servers) -> list[str]:
+            return []
+
+    away = luks.State({"/dev/a": DONE}, {"http://t1": None})
+    for stale, says in (("", "the present binding stays as it is"), ("another", "it is bound to what they advertised")):
+        plan = resource(binder=Kept(stale=stale)).plan(away)
+        assert bool(plan.steps) == bool(stale) and [says in warning for warning in plan.warnings] == [True]
 
 
 def test_without_a_policy_bindings_are_left_alone() -> None:

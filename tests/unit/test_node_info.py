@@ -49,6 +49,9 @@ def test_damaged_luks2_header_is_not_bound() -> None:
     damaged = bytearray(header("luks2-clevis-trixie"))
     damaged[4096] = ord("x")
     assert node.parse_luks(bytes(damaged)).clevis is False
+    start = header("luks2-clevis-trixie")
+    for about in (b'{"tokens":null}', b'{"segments":[]}', b'{"segments":{"0":{"sector_size":"x"}}}', b"[]"):
+        assert node.parse_luks(start[:4096] + about + bytes(12288 - len(about))).sector_size == 512
 
 
 def test_read_luks_takes_no_more_than_the_header(tmp_path: Path) -> None:

@@ -38,7 +38,6 @@ def recorded_lab(name: str) -> Looked:
             lan = about["mac"].endswith(":01") and (about is interfaces.get("br0") or "br0" not in interfaces)
             about["addresses"] = [host["declared"]["address"]] if lan else []
         interfaces["lo"]["addresses"] = ["127.0.0.1", "::1"]
-        host["declared"]["sector_size"] = 512
         for disk in host["node"]["disks"].values():
             disk["block_size"] = 512
             if disk["luks"]:
@@ -451,26 +450,57 @@ def test_volume_without_a_usable_name(looked: Looked, settings: Settings) -> Non
 
 
 def test_sectors_of_different_sizes_in_one_volume(settings: Settings) -> None:
-    """A blank disk would get others than the disks that are there; a disk's own sectors count too."""
+    """What a disk is encrypted with counts, and its own sectors, which encryption makes no smaller."""
     looked = recorded_lab("lab-converged-trixie.json")
     for host in ("node1", "node2", "node3"):
         looked[host]["node"]["disks"][GV0]["luks"]["sector_size"] = 4096
-        looked[host]["node"]["disks"][GV0]["block_size"] = 4096
-    assert judge(looked, settings) == [], "bigger sectors of the disks themselves, all alike"
+        looked[host]["declared"]["format"] = {"sector_size": 2048}
+    assert judge(looked, settings) == [], "each volume may have its own, and no disk is blank"
     looked["node2"]["node"]["disks"][GV0]["luks"]["sector_size"] = 512
-    assert judge(looked, settings) == [], "encryption makes no sector smaller"
-    looked["node2"]["node"]["disks"][GV0]["block_size"] = 512
     found = only(looked, settings)
     assert (found.host, found.variable) == ("cluster", "encryption_format.sector_size")
-    assert "512 bytes: gv0 of node2, a new gv0 of node2; 4096 bytes: gv0 of node1" in found.found
+    assert "512 bytes: gv0 of node2; 4096 bytes: gv0 of node1, gv0 of node3" in found.found
+    looked["node2"]["node"]["disks"][GV0]["block_size"] = 4096
+    assert judge(looked, settings) == []
 
 
-def test_new_disks_with_other_sectors_than_the_volume(settings: Settings) -> None:
+def test_a_blank_disk_that_would_get_other_sectors(settings: Settings) -> None:
     looked = recorded_lab("lab-converged-trixie.json")
-    for host in looked.values():
-        host["declared"]["sector_size"] = 4096
-    found = [finding.found for finding in judge(looked, settings)]
-    assert len(found) == 2 and all("4096 bytes: a new gv" in text for text in found)
+    disk = looked["node2"]["node"]["disks"][GV0]
+    disk.update(luks=None, signatures=[], holders=[], mounts=[])
+    assert judge(looked, settings) == []
+    looked["node2"]["declared"]["format"] = {"sector_size": "4096"}
+    assert "4096 bytes: gv0 of node2" in only(looked, settings).found
+    looked["node2"]["declared"]["format"] = {}
+    disk["block_size"] = 4096
+    assert "4096 bytes: gv0 of node2" in only(looked, settings).found
+    disk["signatures"] = ["xfs"]
+    assert "xfs" in only(looked, settings).found, "of a disk that is refused anyway nothing more is said"
+
+
+@pytest.mark.parametrize("declared", ["4k", [4096], 3000, 0, True, None, {"a": 1}])
+def test_no_size_of_a_sector(looked: Looked, settings: Settings, declared: Any) -> None:
+    looked["node1"]["declared"]["format"] = {"sector_size": declared}
+    found = only(looked, settings)
+    assert (found.host, found.variable) == ("node1", "encryption_format.sector_size")
+
+
+@pytest.mark.parametrize("declared", ["aes", 512, ["sector_size"]])
+def test_format_that_is_no_mapping(looked: Looked, settings: Settings, declared: Any) -> None:
+    looked["node1"]["declared"]["format"] = declared
+    assert only(looked, settings).variable == "encryption_format"
+
+
+def test_a_silent_server_whose_advertisement_was_kept(settings: Settings) -> None:
+    looked = recorded_lab("lab-converged-trixie.json")
+    adv = json.loads((RECORDED.parent / "clevis/trixie/adv.json").read_text())
+    servers = [{"url": "http://10.10.0.10:7500/", "thp": "a", "adv": adv}, {"url": "http://192.0.2.7", "thp": "b"}]
+    for host in ("node1", "node2", "node3"):
+        looked[host]["node"]["tang_problems"] = {"10.10.0.10:7500": "no route"}
+        looked[host]["declared"]["policy"] = {"tang": servers}
+    assert judge(looked, settings) == []
+    del servers[0]["adv"]
+    assert len(judge(looked, settings)) == 3
 
 
 def test_playbook_declares_the_volumes_that_storage_makes() -> None:
@@ -1264,7 +1294,7 @@ def test_lab_inventory_passes(looked: Looked, settings: Settings) -> None:
         for host, about in hosts["hosts"].items():
             declared = {**about, **(nodes if name == "nodes" else {})}
             looked[host]["declared"] = {key.removeprefix("cluster_"): value for key, value in declared.items()}
-            looked[host]["declared"]["sector_size"] = group["encryption_format"]["sector_size"]
+            looked[host]["declared"]["format"] = group["encryption_format"]
     assert judge(looked, settings) == []
 
 

@@ -54,10 +54,10 @@ def parse_luks(header: bytes) -> Luks:
     area = header[LUKS_BINARY_HEADER : int.from_bytes(header[8:16], "big")].split(b"\0")[0]
     try:
         about = json.loads(area)
-    except ValueError:
-        about = {}
-    clevis = any(token.get("type") == "clevis" for token in about.get("tokens", {}).values())
-    sizes = [int(segment.get("sector_size", SECTOR)) for segment in about.get("segments", {}).values()]
+        clevis = any(token.get("type") == "clevis" for token in about.get("tokens", {}).values())
+        sizes = [int(segment.get("sector_size", SECTOR)) for segment in about.get("segments", {}).values()]
+    except (AttributeError, TypeError, ValueError):
+        return Luks(version, label, uuid, False)
     return Luks(version, label, uuid, clevis, max(sizes, default=SECTOR))
 
 

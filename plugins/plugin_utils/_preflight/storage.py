@@ -20,6 +20,7 @@ from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model 
     Site,
     Volume,
     no_mappings,
+    whole,
 )
 
 # What a disk's name follows in the names of LUKS devices and in their labels.
@@ -27,6 +28,7 @@ MAPPER = "luks-"
 # With that before it, a disk's name must fit into a LUKS label of 47 bytes; it also becomes part of the names of
 # volume groups, systemd units and mount points, and of lines of crypttab and fstab.
 DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,41}")
+SECTOR, SECTORS = 512, (512, 1024, 2048, 4096)
 DISK_EXAMPLE = "{device: /dev/disk/by-id/NAME, volume: gv0}"
 VOLUME_EXAMPLE = "{name: gv0}"
 
@@ -168,8 +170,25 @@ def _bricks_make_sets(volume: Volume, counts: Mapping[str, int]) -> Iterator[Fin
         )
 
 
+def format_declared(site: Site) -> Iterator[Finding]:
+    """What disks are encrypted with is a mapping, and its sector size one that LUKS knows."""
+    for host in site.nodes:
+        declared = host.declared.get("format") or {}
+        if not isinstance(declared, Mapping):
+            yield Finding(
+                host.name, "encryption_format", f"{declared!r} is no mapping", "write it as {sector_size: 512}"
+            )
+        elif whole(declared.get("sector_size", SECTOR)) not in SECTORS:
+            yield Finding(
+                host.name,
+                "encryption_format.sector_size",
+                f"{declared['sector_size']!r} is no size of a sector",
+                f"take one of {', '.join(map(str, SECTORS))}",
+            )
+
+
 def sectors_agree(site: Site) -> Iterator[Finding]:
-    """All disks of a volume, and those that take their place one day, have sectors of one size.
+    """All disks of a volume have sectors of one size, those that are yet to be encrypted too.
 
     A write in smaller sectors than a disk has never gets there, and nothing heals it.
     """
@@ -178,24 +197,24 @@ def sectors_agree(site: Site) -> Iterator[Finding]:
         for host in site.nodes:
             for disk in host.disks:
                 seen = host.node.get("disks", {}).get(disk.device)
-                if disk.volume == volume.name and seen is not None:
-                    for size, what in _sectors(seen, host.declared["sector_size"]):
-                        found.setdefault(size, []).append(f"{what}{disk.name} of {host.name}")
+                if disk.volume == volume.name and seen is not None and not _strangers(disk, seen):
+                    found.setdefault(_sector(host, seen), []).append(f"{disk.name} of {host.name}")
         if len(found) > 1:
             sizes = "; ".join(f"{size} bytes: {', '.join(disks)}" for size, disks in sorted(found.items()))
             yield Finding(
                 CLUSTER,
                 "encryption_format.sector_size",
                 f"the disks of {volume.name} have not the same sectors: {sizes}",
-                "leave sector_size as the disks have it; a disk whose own sectors are bigger is none for this volume",
+                "choose a sector_size that makes those that are blank like the others, or name another disk",
             )
 
 
-def _sectors(seen: Data, wanted: int) -> Iterator[tuple[int, str]]:
-    """Yield the size of a disk's sectors when it is encrypted, and of those that it would get."""
-    if (seen["luks"] or {}).get("version") == 2:
-        yield max(seen["block_size"], seen["luks"]["sector_size"]), ""
-    yield max(seen["block_size"], wanted), "a new "
+def _sector(host: Host, seen: Data) -> int:
+    """Return the size of a disk's sectors, in bytes: those that it will have, where it is blank."""
+    declared = host.declared.get("format") or {}
+    wanted = whole(declared.get("sector_size", SECTOR)) if isinstance(declared, Mapping) else SECTOR
+    new = wanted if wanted in SECTORS else SECTOR
+    return int(max(seen["block_size"], seen["luks"]["sector_size"] if seen["luks"] else new))
 
 
 def disks_usable(host: Host, settings: Data) -> Iterator[Finding]:
@@ -302,6 +321,7 @@ SITE_CHECKS: tuple[Check, ...] = (
     volumes_have_disks,
     volumes_readable,
     volumes_buildable,
+    format_declared,
     sectors_agree,
 )
 NODE_CHECKS: tuple[HostCheck, ...] = (disks_usable, gluster_encrypted)

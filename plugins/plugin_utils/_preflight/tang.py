@@ -49,7 +49,10 @@ def tang_declared(site: Site) -> Iterator[Finding]:
 
 
 def tang_answers(site: Site) -> Iterator[Finding]:
-    """Tang answers every node; before it is set up for the first time, a host that can be logged in to is enough."""
+    """Tang answers every node; before it is set up for the first time, a host that can be logged in to is enough.
+
+    A node whose policy has kept what a server advertised can do without its answer.
+    """
     looked = {host.address: host for host in site.tang}
     disks = [disk for host in site.nodes if host.node for disk in host.node["disks"].values()]
     bound = any((disk["luks"] or {}).get("clevis") for disk in disks)
@@ -72,8 +75,10 @@ def tang_answers(site: Site) -> Iterator[Finding]:
 
 def _tang_out_of_reach(site: Site, server: str) -> Iterator[Finding]:
     for node in site.nodes:
+        policy, _faults = _policy(node)
+        kept = dict(policy.kept) if policy else {}
         problem = node.node.get("tang_problems", {}).get(server)
-        if problem:
+        if problem and f"http://{server}" not in kept:
             yield Finding(
                 node.name,
                 "group tang",

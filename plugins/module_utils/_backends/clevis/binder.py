@@ -107,7 +107,12 @@ class Clevis:
         found = []
         if policy.asks_tpm and servers.get(TPM) == frozenset():
             found.append(NO_TPM)
-        kept = {url: json.dumps(adv) for url, adv in policy.kept.items() if servers.get(url) is None}
+        kept = {url: json.dumps(adv) for url, adv in policy.kept if servers.get(url) is None}
+        found += [
+            f"the keys in adv of {url} did not sign it; give what `curl {url}/adv` prints"
+            for url, adv in kept.items()
+            if not self._signed(adv)
+        ]
         signs_nothing = self._exchanging.union(*map(tokens.exchanging, kept.values()))
         for url, thp in policy.servers:
             known = tokens.advertised(kept[url]) if url in kept else servers.get(url)
@@ -123,6 +128,14 @@ class Clevis:
                 )
         return found
 
+    def _signed(self, adv: str) -> bool:
+        # As clevis does, which would refuse it when the disk was formatted already.
+        keys = json.dumps({"keys": list(filter(tokens.signs, tokens.public_keys(adv)))})
+        try:
+            return not self._run(["jose", "jws", "ver", "-i", adv, "-k", "-", "-a"], stdin=keys, ok=None).rc
+        except NotYet:
+            return True
+
     def silent(self, policy: Policy, servers: Servers) -> list[str]:
         """Return what of the policy does not answer."""
         silent = [source for source in policy.sources if servers.get(source) is None]
@@ -135,7 +148,8 @@ class Clevis:
         """
         silent = self.silent(policy, servers)
         answering = [source for source in policy.sources if servers.get(source) is not None]
-        return [source for source in silent if source not in policy.kept or not policy.opens_with(answering)]
+        kept = dict(policy.kept) if policy.opens_with(answering) else {}
+        return [source for source in silent if source not in kept]
 
     def outdated(self, binding: Json, policy: Policy, servers: Servers) -> str:
         """Return why a binding with the right policy needs new keys; an empty text when it does not."""
@@ -204,6 +218,8 @@ def _reason(stderr: str) -> str:
         return "the server did not sign with the pinned thp; compare with tang-show-keys on that server"
     if "A TPM2 device with" in stderr:
         return NO_TPM
+    # The pin of a threshold is told with its whole configuration.
+    stderr = "\n".join(line for line in stderr.splitlines() if "Unable to perform encryption with PIN" not in line)
     if "Unable to validate combination of PCR bank" in stderr:
         return "the TPM has no such PCR bank; choose one that it has with pcr_bank: tpm2_getcap pcrs"
     if "Unable to fetch advertisement" in stderr:

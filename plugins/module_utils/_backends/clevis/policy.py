@@ -11,6 +11,7 @@ from typing import Any, Optional
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.tokens import (
     Json,
     advertised,
+    exchanging,
     in_order,
     pcr_ids,
     server,
@@ -59,9 +60,9 @@ class Policy:
         return self.tang + tuple(found for inner in self.sss for found in inner.servers)
 
     @property
-    def kept(self) -> dict[str, Json]:
-        """All advertisements that were kept, by URL, those of inner thresholds included."""
-        return {**self.adv, **{url: adv for inner in self.sss for url, adv in inner.kept.items()}}
+    def kept(self) -> tuple[tuple[str, Json], ...]:
+        """All advertisements that were kept, each with its URL, those of inner thresholds included."""
+        return (*self.adv.items(), *(found for inner in self.sss for found in inner.kept))
 
     def opens_with(self, answering: Collection[str]) -> bool:
         """Whether these servers, and the TPM where it is among them, are enough to unlock."""
@@ -90,26 +91,23 @@ class Policy:
 
         :param silent: servers that clevis cannot ask: it gets the advertisement that was kept.
         """
-        return [self.pin, json.dumps(self._config(silent))]
+        return [self.pin, json.dumps(self._config({url: {"adv": adv} for url, adv in self.kept if url in silent}))]
 
-    def _config(self, silent: Collection[str]) -> Json:
-        kept = {url: {"adv": adv} for url, adv in self.adv.items() if url in silent}
+    def _config(self, kept: Mapping[str, Json]) -> Json:
         tang = [{"url": url, "thp": thp, **kept.get(url, {})} for url, thp in self.tang]
         tpm2 = [_settings(self.tpm2)] if self.tpm2 is not None else []
         if self.pin != "sss":
             return (tang or tpm2)[0]
-        pins = {"tang": tang, "tpm2": tpm2, "sss": [inner._config(silent) for inner in self.sss]}
+        pins = {"tang": tang, "tpm2": tpm2, "sss": [inner._config(kept) for inner in self.sss]}
         return {"t": self.threshold, "pins": {pin: configs for pin, configs in pins.items() if configs}}
 
     def faults(self) -> list[str]:
         """Return what is wrong with the policy whatever servers and TPM say."""
-        thumbprints = dict(self.servers)
+        thumbprints, kept = dict(self.servers), dict(self.kept)
         found = [f"{url} is pinned to two keys" for url, thp in self.servers if thumbprints[url] != thp]
-        return (
-            self._faults()
-            + sorted(set(found))
-            + [fault for url, adv in self.kept.items() if (fault := _adv_fault(url, adv))]
-        )
+        found += [f"{url} has two advertisements" for url, adv in self.kept if kept[url] != adv]
+        found += [fault for url, adv in self.kept if (fault := _adv_fault(url, adv))]
+        return self._faults() + sorted(set(found))
 
     def _faults(self) -> list[str]:
         urls = [url for url, _ in self.tang]
@@ -130,10 +128,12 @@ class Policy:
 
 
 def _adv_fault(url: str, adv: Json) -> str:
+    text = json.dumps(adv)
     try:
-        return "" if advertised(json.dumps(adv)) else f"adv of {url} has no key"
-    except (KeyError, TypeError, ValueError):
-        return f"adv of {url} is no advertisement; give what `curl {url}/adv` prints"
+        whole = advertised(text) > exchanging(text) > frozenset()
+    except (AttributeError, KeyError, TypeError, ValueError):
+        whole = False
+    return "" if whole else f"adv of {url} is no advertisement; give what `curl {url}/adv` prints"
 
 
 def _settings(tpm2: Mapping[str, Any]) -> Json:

@@ -35,16 +35,21 @@ def thumbprint(jwk: Mapping[str, str]) -> str:
 
 def advertised(answer: str) -> frozenset[str]:
     """Return the thumbprints of all keys in a server's signed advertisement; the signature is clevis' business."""
-    return frozenset(map(thumbprint, _advertised_keys(answer)))
+    return frozenset(map(thumbprint, public_keys(answer)))
 
 
 def exchanging(answer: str) -> frozenset[str]:
     """Return the thumbprints of those advertised keys that sign nothing: no client can pin one."""
-    keys = _advertised_keys(answer)
-    return frozenset(thumbprint(key) for key in keys if "verify" not in key.get("key_ops", ["verify"]))
+    return frozenset(thumbprint(key) for key in public_keys(answer) if not signs(key))
 
 
-def _advertised_keys(answer: str) -> list[Json]:
+def signs(key: Json) -> bool:
+    """Tell whether a key of an advertisement signs."""
+    return "verify" in key.get("key_ops", ["verify"])
+
+
+def public_keys(answer: str) -> list[Json]:
+    """Return all keys in a server's advertisement."""
     payload = json.loads(_unbase64(json.loads(answer)["payload"]))
     return list(payload["keys"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
@@ -86,8 +87,10 @@ def pass_gate(cli: Cli, gate: Gate) -> Seen:
             raise ClusterError(_failure(gate, found, good))
         if waiting and time.monotonic() >= told + NUDGE:
             told = time.monotonic()
-            for volume in waiting:
-                cli.heal(volume)
+            # One that takes too long is no reason to give up waiting.
+            with suppress(ClusterError):
+                for volume in waiting:
+                    cli.heal(volume)
         time.sleep(gate.interval)
 
 

@@ -11,6 +11,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     check_new_bricks,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import plan_healers
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Cluster,
     Volume,
@@ -37,6 +38,8 @@ def plan_volume(wanted: Wanted, state: Cluster) -> Draft:
     _run_or_stop(draft)
     if draft.have is not None:
         plan_bricks(draft, draft.have)
+        if wanted.state == "started" and not draft.steps and not draft.refusals:
+            plan_healers(draft, draft.have)
     return draft
 
 

@@ -9,27 +9,21 @@ and healing never ends. When all names are on the brick, a new start of its proc
 from __future__ import annotations
 
 import os
-import signal
 import xml.etree.ElementTree as ET
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Online, wait
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import REFILLING, Brick, Volume
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
-    parse_lost_healers,
-    parse_unhealed_volumes,
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import (
+    PAUSE,
+    Healers,
+    end,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import REFILLING, Brick, Volume
 from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
-
-END_LIMIT = 60.0
-HEAL_PAUSE = 5.0
-# Looks at a daemon that was started and is still missing, before glusterd is taken to have lost the one that runs.
-LOST_AFTER = 4
 
 
 def _mark(brick: Brick) -> Path:
@@ -49,34 +43,6 @@ class Noted:
             stream.write(f"{self.text}\n".encode())
 
 
-class Healers:
-    """The self-heal daemons of all hosts, of which a reset makes some go missing.
-
-    It has been seen to crash the daemon (GlusterFS 11.1), which comes back for the volume of the reset alone. And a
-    glusterd that was started moments before (10.3) may give a volume to the daemon of its host without learning which
-    process that is: it works and is told to be down, however often it is started, until the process ends.
-
-    :param host: UUID of this host.
-    """
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-        self._missed: Counter[str] = Counter()
-
-    def run(self, cli: Cli) -> bool:
-        """Say whether every volume has its daemon on all hosts, and start those that are missing."""
-        status = cli("volume", "status")
-        down = parse_unhealed_volumes(status)
-        self._missed = Counter({volume: self._missed[volume] + 1 for volume in down})
-        if max(self._missed.values(), default=0) > LOST_AFTER:
-            self._missed.clear()
-            for pid in parse_lost_healers(status, self._host):
-                end(pid)
-        for volume in sorted(down):
-            cli("volume", "start", volume, "force")
-        return not down
-
-
 @dataclass(frozen=True)
 class Reopened:
     """Wait until every name that waits to be healed is on the brick, and start its process anew."""
@@ -89,13 +55,13 @@ class Reopened:
         """Do so, and take the note away."""
         failure = f"run again to wait on: brick {self.brick} of volume {self.volume} had not all names of the others"
         healers = Healers(self.brick.owner)
-        wait(lambda: self.has_names(cli, healers), self.timeout, failure, HEAL_PAUSE)
+        wait(lambda: self.has_names(cli, healers), self.timeout, failure, PAUSE)
         pid = parse_pid(cli("volume", "status", self.volume), self.brick)
         if pid:
             end(pid)
         cli("volume", "start", self.volume, "force")
         Online(self.volume, self.brick, self.timeout).act(cli)
-        wait(lambda: healers.run(cli), self.timeout, "a self-heal daemon (glustershd.log) did not start", HEAL_PAUSE)
+        wait(lambda: healers.run(cli), self.timeout, "a self-heal daemon (glustershd.log) did not start", PAUSE)
         _mark(self.brick).unlink()
 
     def has_names(self, cli: Cli, healers: Healers) -> bool:
@@ -135,18 +101,6 @@ def parse_pid(status: ET.Element, brick: Brick) -> int:
         if (node.findtext("peerid"), node.findtext("path")) == brick.key and node.findtext("status") == "1":
             return int(node.findtext("pid") or 0)
     return 0
-
-
-def end(pid: int) -> None:
-    """End a process of this host in good order, and wait for its end.
-
-    :raises ClusterError: it did not end.
-    """
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return
-    wait(lambda: not os.path.exists(f"/proc/{pid}"), END_LIMIT, f"process {pid} did not end")
 
 
 def plan_refill(draft: Draft, have: Volume, brick: Brick) -> None:

@@ -94,14 +94,16 @@ def source_troubles(data: Brick, arbiter: Brick, volume: Volume, state: Cluster)
     return [f"{found} ({remedy})"]
 
 
-def healer_troubles(volume: Volume, bricks: Bricks, state: Cluster) -> list[str]:
+def healerless(volume: Volume, bricks: Bricks, state: Cluster) -> list[str]:
     """Return the hosts of ``bricks`` of a started volume on which nothing heals it."""
-    if volume.layout.size == 1:
-        return []
-    hosts = {brick.owner: brick.host for brick in bricks}
-    missing = [host for uuid, host in hosts.items() if (volume.name, uuid) not in state.healers]
+    hosts = {brick.owner: brick.host for brick in bricks if volume.layout.size > 1}
+    return [host for uuid, host in hosts.items() if (volume.name, uuid) not in state.healers]
+
+
+def healer_troubles(volume: Volume, bricks: Bricks, state: Cluster) -> list[str]:
+    """Return on which hosts of ``bricks`` of a started volume nothing heals it."""
     remedy = f"gluster volume start {volume.name} force starts it; if not, end the process glustershd there before"
-    return [f"the self-heal daemon on {host} does not run ({remedy})" for host in missing]
+    return [f"the self-heal daemon on {host} does not run ({remedy})" for host in healerless(volume, bricks, state)]
 
 
 def troubles(volume: Volume, state: Cluster) -> list[str]:

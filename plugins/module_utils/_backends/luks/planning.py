@@ -252,23 +252,30 @@ class DiskPlan(Generic[Policy]):
         live, servers = self.disk.live, self.state.servers
         wanted = self.binder.canonical(policy)
         same = [binding for binding in live if self.binder.agree(binding.policy, wanted)]
-        silent, missing = self.binder.silent(policy, servers), self.binder.missing(policy, servers)
-        if silent:
-            unbound = "it cannot be bound before they do" if missing else "it is bound to what they advertised once"
-            rest = "the present binding stays as it is" if same else unbound
-            self._warn(f"no answer from {', '.join(silent)}; {rest}")
+        missing = self.binder.missing(policy, servers)
         reasons = [self.binder.outdated(_plain(binding), policy, servers) for binding in same]
-        for binding, reason in zip(same, reasons, strict=True):
-            if not reason:
-                return binding, ""
+        keeper = next((binding for binding, reason in zip(same, reasons, strict=True) if not reason), None)
+        anew = not same or (keeper is None and self.binder.rebinds() and not missing)
+        self._tell_silent(policy, anew, bool(missing))
+        if keeper is not None:
+            return keeper, ""
         if not same:
             old = "; ".join(self.binder.sentence(binding.policy) for binding in live)
             return None, f"instead of {old}" if old else ""
-        if self.binder.rebinds() and not missing:
+        if anew:
             return None, f"because {reasons[0]}"
         if self.binder.reports() or missing:
             self._warn(f"was not bound again although {reasons[0]}", " ")
         return same[0], ""
+
+    def _tell_silent(self, policy: Policy, anew: bool, missing: bool) -> None:
+        silent = self.binder.silent(policy, self.state.servers)
+        if not silent:
+            return
+        rest = "the present binding stays as it is"
+        if anew:
+            rest = "it cannot be bound before they do" if missing else "it is bound to what they advertised once"
+        self._warn(f"no answer from {', '.join(silent)}; {rest}")
 
     def _bind(self, policy: Policy, reason: str) -> Optional[Binding]:
         device, slot = self.wish.device, self._free_slot()
