@@ -8,8 +8,10 @@ import importlib.util
 import json
 import os
 import subprocess
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -319,6 +321,7 @@ class Mount:
         monkeypatch.setattr(gluster_mount, "run", self.run)
         monkeypatch.setattr(gluster_mount, "mounted", lambda _path: self.there)
         monkeypatch.setattr(gluster_mount, "make_bare", lambda _path: self.asked.append("make_bare"))
+        monkeypatch.setattr(gluster_mount, "alone", lambda _path: nullcontext())
         monkeypatch.setattr("time.sleep", lambda _seconds: None)
         monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
 
@@ -350,6 +353,31 @@ def test_a_dead_mount_is_replaced_and_a_live_one_left_alone(monkeypatch: pytest.
 def test_a_mount_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     Mount(monkeypatch, fails=10_000)
     assert gluster_mount.main("/srv/gv0", 60) == 1
+
+
+def test_two_that_mount_do_not_disturb_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """At a slow boot the unit that mounts and the one that watches are at work on the same volume."""
+    alone = gluster_mount.alone
+    mount = Mount(monkeypatch)
+    monkeypatch.setattr(gluster_mount, "alone", alone)
+    monkeypatch.setattr(gluster_mount, "LOCKS", str(tmp_path))
+    begun = threading.Event()
+
+    def slow(argv: list[str], limit: float) -> str:
+        if argv[0] == "mount":
+            # Listed at once, connected a while later.
+            mount.there, mount.dead = True, True
+            begun.set()
+            time_to_connect.wait(0.3)
+        return mount.run(argv, limit)
+
+    time_to_connect = threading.Event()
+    monkeypatch.setattr(gluster_mount, "run", slow)
+    other = threading.Thread(target=gluster_mount.attempt, args=("/srv/gv0",))
+    other.start()
+    assert begun.wait(10) and gluster_mount.attempt("/srv/gv0") == ""
+    other.join()
+    assert mount.asked.count("mount") == 1 and "umount" not in mount.asked
 
 
 class Over(Exception):

@@ -23,13 +23,17 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # linux/fs.h: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL.
 GET_FLAGS = 0x80086601
 SET_FLAGS = 0x40086602
 IMMUTABLE = 0x10
 MOUNT_LIMIT = 120
-ANSWER_LIMIT = 30
+# A client that is still looking for its bricks hangs; taken away too early, it would have to begin anew.
+ANSWER_LIMIT = 90
+LOCKS = "/run"
 POLL = 5.0
 WATCH_POLL = 10.0
 
@@ -77,8 +81,23 @@ def make_bare(mountpoint: str) -> None:
         os.close(handle)
 
 
+@contextmanager
+def alone(mountpoint: str) -> Iterator[None]:
+    """Keep others away: the unit that mounts and the one that watches may both find that the volume is not there."""
+    path = os.path.join(LOCKS, f"personal-cluster-mount{mountpoint.replace('/', '-')}.lock")
+    with open(path, "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def attempt(mountpoint: str) -> str:
     """Mount once; return an empty string when the volume is there, else why not."""
+    with alone(mountpoint):
+        return attempt_alone(mountpoint)
+
+
+def attempt_alone(mountpoint: str) -> str:
+    """See :func:`attempt`."""
     if mounted(mountpoint):
         if answers(mountpoint):
             return ""
