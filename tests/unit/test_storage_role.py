@@ -143,6 +143,15 @@ def test_each_node_mounts_from_itself_and_knows_the_others_in_order() -> None:
         assert all(f"backup-volfile-servers={others}," in line and "_netdev" in line for line in lines)
 
 
+def test_a_watch_over_a_mount_runs_the_program_as_it_is_now() -> None:
+    units = yaml.safe_load(render("mounts.yml.j2", __storage_programs="/programs"))
+    assert [unit["name"].split("@")[0] for unit in units] == [
+        "personal-cluster-mount",
+        "personal-cluster-mount-watch",
+    ] * 2
+    assert all("/programs/gluster-mount" in unit["restart_after"] for unit in units[1::2])
+
+
 def test_names_with_a_dash_become_unit_names() -> None:
     disks = [{"volume": "gv1", "name": "gv1-b"}]
     rule = render("storage.rules.j2", __storage_disks=disks, __storage_volume_names=["gv1"])
