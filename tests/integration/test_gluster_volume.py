@@ -496,12 +496,13 @@ def test_a_reinstalled_host_is_itself_again(glusterds: Glusterds) -> None:
 
 def test_a_self_heal_daemon_that_died_is_started(glusterds: Glusterds) -> None:
     see_healers(glusterds, 2)
-    died = int((glusterds.top / "2" / "run" / "shd" / "gv1" / "gv1-shd.pid").read_text())
+    wanted = gv0(glusterds, bricks=glusterds.bricks("gv0", "gv0b"))
+    died = int((glusterds.top / "2" / "run" / "shd" / "gv0" / "gv0-shd.pid").read_text())
     os.kill(died, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{died}").exists(), "it is dead")
-    done = both(lambda *, check=False: volumes(glusterds, gv1(glusterds, "gv1a", "gv1b"), check=check))
-    assert done["actions"] == ["start the self-heal daemon of volume gv1 on 127.1.1.2"]
-    assert gate(glusterds)["healthy"]
+    done = both(lambda *, check=False: volumes(glusterds, wanted, check=check))
+    assert done["actions"] == ["start the self-heal daemon of volume gv0 on 127.1.1.2"]
+    assert gate(glusterds, volumes=["gv0"])["healthy"]
 
 
 @pytest.mark.long
