@@ -18,6 +18,8 @@ description:
   - A change of policy adds the new binding, proves that it unlocks the disk, and only then removes the old one. The
     disk is never without a working binding. Clevis tokens whose keyslot is gone are removed, because they stop the
     agent that unlocks at boot.
+  - Headers are formatted with room for two bindings to many servers. In one that something else has formatted a second
+    one may find none; the binding that is there stays then, and the error says what to do.
   - The present binding is read from the header alone. A server that does not answer is a warning, and an error only
     where a new binding is needed; nothing was written to the disk then.
 author: personal.cluster maintainers (@personal-cluster)

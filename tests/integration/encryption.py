@@ -15,7 +15,7 @@ from typing import Any
 PASSPHRASE = "correct horse battery staple"
 RECOVERY = "a recovery key that is kept elsewhere"
 # Where the second copy of a LUKS2 header begins, and where in each copy its checksum is.
-SECOND_COPY = 16 * 2**10
+SECOND_COPY = 64 * 2**10
 CHECKSUM = 0x1C0
 CHEAP = {"sector_size": 512, "pbkdf": "pbkdf2", "pbkdf_force_iterations": 1000}
 

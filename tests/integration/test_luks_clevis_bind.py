@@ -161,6 +161,17 @@ def test_a_server_that_is_away_is_bound_to_by_what_it_advertised(tangs: list[Tan
     assert all(one["advertised"] for one in keys) and key["kid"] not in {one["kid"] for one in keys}
 
 
+def test_a_header_has_room_for_two_bindings_to_many_servers(tangs: list[Tang], disks: list[Path]) -> None:
+    def servers() -> list[dict[str, str]]:
+        hosts = ("127.0.0.1", "localhost")
+        return [{"url": tang.url.replace("127.0.0.1", host), "thp": tang.thp} for tang in tangs for host in hosts]
+
+    converge(params([disks[0]], servers()))
+    tangs[0].rotate()
+    shown = converge(params([disks[0]], servers()))["devices"][str(disks[0])]
+    assert len(shown["tang_keys"]) == 4 and shown["rotated_keys"] == []
+
+
 def test_policy_changes_and_rotation_rebind(tangs: list[Tang], disks: list[Path]) -> None:
     disk = disks[0]
     converge(params([disk], [tangs[0].entry()]))

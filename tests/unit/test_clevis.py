@@ -250,6 +250,12 @@ def test_an_advertisement_that_was_kept_replaces_a_server_that_is_away() -> None
     assert config["pins"]["sss"][0]["pins"]["tang"][0]["adv"] == adv, "what was kept counts wherever the server stands"
 
 
+def test_a_header_without_room_is_named() -> None:
+    said = "Failed to import token from file.\nUnable to update metadata; operation cancelled\nError adding new binding"
+    with pytest.raises(ClusterError, match="no room for a second binding .* state unbound"):
+        clevis.Clevis(Answers("", said, 1), 9).bind("/dev/x", 3, policy((ONE, "t")), "secret words", "")
+
+
 def test_clevis_gets_the_advertisement_of_a_server_that_is_away_alone() -> None:
     adv = json.loads((RECORDED / "clevis/trixie/adv.json").read_text())
     wanted = kept(adv, "t1")

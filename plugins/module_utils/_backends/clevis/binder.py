@@ -224,6 +224,11 @@ def _reason(stderr: str) -> str:
         return "the TPM has no such PCR bank; choose one that it has with pcr_bank: tpm2_getcap pcrs"
     if "Unable to fetch advertisement" in stderr:
         return "a tang server did not answer: " + stderr.strip()[-300:]
+    if "Unable to update metadata" in stderr:
+        return (
+            "its header has no room for a second binding of that size; name fewer servers, or take the present binding "
+            "away first, while the recovery passphrase opens the disk: state unbound"
+        )
     if "No key available" in stderr or not stderr.strip():
         return "no valid passphrase and no binding decrypts; pass the recovery passphrase"
     return stderr.strip()[-1000:]
