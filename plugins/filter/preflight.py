@@ -51,9 +51,10 @@ def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
     """Return every finding on every host.
 
     :param looked: by inventory name the result of node_info. A host that was not looked at (``--limit``) is left out.
-    :param settings: ``nodes`` and ``tang`` (names), ``cluster_name``, ``state_dir``, ``network``, ``gateway``, ``dns``,
-        ``bridges``, ``vlans``, ``guests``, ``networks``, ``vlan_bridge``, ``pools``, ``volumes``, ``local_volumes``,
-        ``numbers`` (by variable), ``secrets``, ``tang_servers``, ``releases``, ``kvm``, and the limits
+    :param settings: ``about`` (the hosts that count, all when empty), ``nodes`` and ``tang`` (names), ``cluster_name``,
+        ``state_dir``, ``network``, ``gateway``, ``dns``, ``bridges``, ``vlans``, ``guests``, ``networks``,
+        ``vlan_bridge``, ``pools``, ``volumes``, ``local_volumes``, ``numbers`` (by variable), ``secrets``,
+        ``tang_servers``, ``releases``, ``kvm``, and the limits
         ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
     """
     nodes = [_host(name, looked[name]) for name in settings["nodes"] if name in looked]
@@ -66,7 +67,8 @@ def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
             checks = HOST_CHECKS + (NODE_CHECKS if host in nodes else ())
             findings += [finding for check in checks for finding in check(host, settings)]
     order = {name: index for index, name in enumerate([CLUSTER, *settings["nodes"], *settings["tang"]])}
-    return sorted(findings, key=lambda finding: order[finding.host])
+    about = settings["about"] or order
+    return sorted((one for one in findings if one.host in about), key=lambda finding: order[finding.host])
 
 
 def preflight_findings(looked: Mapping[str, Data], settings: Data) -> list[dict[str, str]]:

@@ -58,6 +58,7 @@ def looked() -> Looked:
 @pytest.fixture
 def settings() -> Settings:
     return {
+        "about": [],
         "nodes": ["node1", "node2", "node3"],
         "tang": ["tang1"],
         "tang_servers": ["10.10.0.10:7500"],
@@ -489,6 +490,17 @@ def test_no_size_of_a_sector(looked: Looked, settings: Settings, declared: Any) 
 def test_format_that_is_no_mapping(looked: Looked, settings: Settings, declared: Any) -> None:
     looked["node1"]["declared"]["format"] = declared
     assert only(looked, settings).variable == "encryption_format"
+
+
+def test_what_is_wrong_with_others_counts_only_where_they_are_asked_about(looked: Looked, settings: Settings) -> None:
+    del looked["node3"]["node"]["disks"][GV1]
+    assert only(looked, settings).host == "node3"
+    settings["about"] = ["cluster", "node2"]
+    assert judge(looked, settings) == []
+    looked["node2"]["node"]["disks"][GV0]["block_size"] = 4096
+    assert only(looked, settings).host == "cluster"
+    looked["node2"]["node"]["disks"][GV0]["read_only"] = True
+    assert [finding.host for finding in judge(looked, settings)] == ["cluster", "node2"]
 
 
 def test_a_silent_server_whose_advertisement_was_kept(settings: Settings) -> None:
