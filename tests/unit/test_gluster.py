@@ -447,7 +447,8 @@ class Healerless(Fake):
         uuid = next(peer.uuid for peer in parse_pool(xml(self._release, "pool")) if "node2" in peer.names)
         for node in volume.iterfind("node"):
             if (node.findtext("hostname"), node.findtext("peerid")) == ("Self-heal Daemon", uuid):
-                node.find("status").text = "0"  # type: ignore[union-attr]
+                for status in node.iterfind("status"):
+                    status.text = "0"
         return Completed(0, ET.tostring(root, encoding="unicode"), "")
 
 

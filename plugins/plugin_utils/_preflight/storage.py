@@ -7,6 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.personal.cluster.plugins.module_utils._backends.node import SECTOR
+from ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind import FORMAT_OPTIONS
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.cluster import count_of_nodes
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import (
     CLUSTER,
@@ -20,7 +23,6 @@ from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model 
     Site,
     Volume,
     no_mappings,
-    whole,
 )
 
 # What a disk's name follows in the names of LUKS devices and in their labels.
@@ -28,7 +30,6 @@ MAPPER = "luks-"
 # With that before it, a disk's name must fit into a LUKS label of 47 bytes; it also becomes part of the names of
 # volume groups, systemd units and mount points, and of lines of crypttab and fstab.
 DISK_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,41}")
-SECTOR, SECTORS = 512, (512, 1024, 2048, 4096)
 DISK_EXAMPLE = "{device: /dev/disk/by-id/NAME, volume: gv0}"
 VOLUME_EXAMPLE = "{name: gv0}"
 
@@ -171,20 +172,23 @@ def _bricks_make_sets(volume: Volume, counts: Mapping[str, int]) -> Iterator[Fin
 
 
 def format_declared(site: Site) -> Iterator[Finding]:
-    """What disks are encrypted with is a mapping, and its sector size one that LUKS knows."""
+    """What new disks are to be encrypted with is what the module that does so takes."""
     for host in site.nodes:
-        declared = host.declared.get("format") or {}
-        if not isinstance(declared, Mapping):
-            yield Finding(
-                host.name, "encryption_format", f"{declared!r} is no mapping", "write it as {sector_size: 512}"
-            )
-        elif whole(declared.get("sector_size", SECTOR)) not in SECTORS:
-            yield Finding(
-                host.name,
-                "encryption_format.sector_size",
-                f"{declared['sector_size']!r} is no size of a sector",
-                f"take one of {', '.join(map(str, SECTORS))}",
-            )
+        _sector_size, faults = _format(host)
+        for fault in faults:
+            remedy = "`ansible-doc personal.cluster.luks_clevis_bind` shows what a format is made of"
+            yield Finding(host.name, "encryption_format", fault, remedy)
+
+
+def _format(host: Host) -> tuple[int, list[str]]:
+    """Return the sector size, in bytes, that new disks of a node get, and what is wrong with their format."""
+    declared = host.declared.get("format") or {}
+    if not isinstance(declared, Mapping):
+        return SECTOR, [f"{declared!r} is no mapping"]
+    validated = ArgumentSpecValidator(FORMAT_OPTIONS).validate(declared)
+    if validated.error_messages:
+        return SECTOR, [f"it is not understood: {message}" for message in validated.error_messages]
+    return int(validated.validated_parameters["sector_size"] or SECTOR), []
 
 
 def sectors_agree(site: Site) -> Iterator[Finding]:
@@ -211,10 +215,7 @@ def sectors_agree(site: Site) -> Iterator[Finding]:
 
 def _sector(host: Host, seen: Data) -> int:
     """Return the size of a disk's sectors, in bytes: those that it will have, where it is blank."""
-    declared = host.declared.get("format") or {}
-    wanted = whole(declared.get("sector_size", SECTOR)) if isinstance(declared, Mapping) else SECTOR
-    new = wanted if wanted in SECTORS else SECTOR
-    return int(max(seen["block_size"], seen["luks"]["sector_size"] if seen["luks"] else new))
+    return int(max(seen["block_size"], seen["luks"]["sector_size"] if seen["luks"] else _format(host)[0]))
 
 
 def disks_usable(host: Host, settings: Data) -> Iterator[Finding]:

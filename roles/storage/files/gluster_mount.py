@@ -93,21 +93,16 @@ def alone(mountpoint: str) -> Iterator[None]:
 def attempt(mountpoint: str) -> str:
     """Mount once; return an empty string when the volume is there, else why not."""
     with alone(mountpoint):
-        return attempt_alone(mountpoint)
-
-
-def attempt_alone(mountpoint: str) -> str:
-    """See :func:`attempt`."""
-    if mounted(mountpoint):
-        if answers(mountpoint):
-            return ""
-        say(f"{mountpoint} does not answer; unmounting it")
-        run(["umount", "--lazy", mountpoint], MOUNT_LIMIT)
-    make_bare(mountpoint)
-    problem = run(["mount", mountpoint], MOUNT_LIMIT)
-    if not problem and not answers(mountpoint):
-        return "mounted, but it does not answer"
-    return problem
+        if mounted(mountpoint):
+            if answers(mountpoint):
+                return ""
+            say(f"{mountpoint} does not answer; unmounting it")
+            run(["umount", "--lazy", mountpoint], MOUNT_LIMIT)
+        make_bare(mountpoint)
+        problem = run(["mount", mountpoint], MOUNT_LIMIT)
+        if not problem and not answers(mountpoint):
+            return "mounted, but it does not answer"
+        return problem
 
 
 def main(mountpoint: str, limit: float) -> int:
