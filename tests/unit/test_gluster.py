@@ -435,11 +435,17 @@ def test_strangers_are_reported_and_stay(release: str, tmp_path: Path) -> None:
 
 
 class Healerless(Fake):
-    """A pool in which the self-heal daemon of node2 is down until the volume is started by force."""
+    """A pool in which the self-heal daemon of node2 is down until the volume is started by force.
+
+    ``returns`` is the look at which it is there by itself.
+    """
+
+    returns = 0
 
     def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
         done = super().__call__(argv, **more)
         started = ["volume", "start", "gv0", "force"] in self.asked
+        started = started or 0 < self.returns <= self.asked.count(["volume", "status"])
         if self.asked[-1] != ["volume", "status"] or started:
             return done
         root = ET.fromstring(done.stdout)
@@ -462,6 +468,12 @@ def test_a_self_heal_daemon_that_is_down_is_started(release: str, tmp_path: Path
     assert not _engine.converge(resource(tmp_path, run, item("gv0")), check=False, done=[])["changed"]
 
 
+def test_it_is_not_when_it_comes_back_by_itself(release: str, tmp_path: Path, clock: list[float]) -> None:
+    run = Healerless(release)
+    run.returns = 3
+    assert sentences(plan(tmp_path, run, item("gv0"))) == [] and clock[0] > 0
+
+
 @pytest.mark.parametrize(
     ("answers", "more"),
     [
@@ -470,12 +482,15 @@ def test_a_self_heal_daemon_that_is_down_is_started(release: str, tmp_path: Path
     ],
 )
 def test_it_is_not_when_that_could_start_a_brick_or_is_not_asked(
-    release: str, tmp_path: Path, answers: dict[str, str], more: dict[str, Any]
+    release: str, tmp_path: Path, clock: list[float], answers: dict[str, str], more: dict[str, Any]
 ) -> None:
     assert sentences(plan(tmp_path, Healerless(release, **answers), item("gv0", **more))) == []
+    assert clock[0] == 0
 
 
-def test_it_is_not_while_a_brick_is_offline_or_healing_is_switched_off(release: str, tmp_path: Path) -> None:
+def test_it_is_not_while_a_brick_is_offline_or_healing_is_switched_off(
+    release: str, tmp_path: Path, clock: list[float]
+) -> None:
     volumes = resource(tmp_path, Healerless(release), item("gv0"))
     state = volumes.read()
     assert sentences(volumes.plan(state)) == START_HEALER

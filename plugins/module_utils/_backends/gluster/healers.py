@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import wait
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import POLL, Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster, Volume
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import same
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
     parse_lost_healers,
@@ -27,6 +29,7 @@ SWITCH = "cluster.self-heal-daemon"
 END_LIMIT = 60.0
 START_LIMIT = 180.0
 PAUSE = 5.0
+SETTLE_LIMIT = 20.0
 # Looks at a daemon that was started and is still missing, before glusterd is taken to have lost the one that runs.
 LOST_AFTER = 4
 
@@ -77,17 +80,36 @@ class Healing:
         wait(lambda: healers.run(cli), START_LIMIT, f"{self.missing} did not start ({remedy})", PAUSE)
 
 
+def lacking(volume: Volume, state: Cluster) -> list[str]:
+    """Return the hosts on which a started volume lacks its self-heal daemon, and nothing else is amiss."""
+    if volume.status != "started" or same(SWITCH, volume.options.get(SWITCH, "on"), "off"):
+        return []
+    if brick_troubles(volume.bricks, state) or peer_troubles(state):
+        return []
+    return healerless(volume, volume.bricks, state)
+
+
+def settled(look: Callable[[], Cluster], names: Collection[str]) -> Cluster:
+    """Return what ``look`` sees once the volumes of these names have their daemons, or do not get them in time.
+
+    Glusterd ends the daemons and starts them anew where the bricks of a volume change.
+    """
+    deadline = time.monotonic() + SETTLE_LIMIT
+    while True:
+        state = look()
+        waiting = any(lacking(volume, state) for volume in state.volumes.values() if volume.name in names)
+        if not waiting or time.monotonic() > deadline:
+            return state
+        time.sleep(POLL)
+
+
 def plan_healers(draft: Draft, have: Volume) -> None:
     """Start the daemons that are missing. That starts bricks too, so all of them must run already."""
-    state = draft.state
-    hosts = healerless(have, have.bricks, state)
-    if have.status != "started" or not hosts or same(SWITCH, have.options.get(SWITCH, "on"), "off"):
-        return
-    if brick_troubles(have.bricks, state) or peer_troubles(state):
-        return
-    missing = f"the self-heal daemon of volume {have.name} on {', '.join(hosts)}"
-    local = next((peer.uuid for peer in state.peers if peer.local), "")
-    draft.step(f"start {missing}", Healing(local, missing))
+    hosts = lacking(have, draft.state)
+    if hosts:
+        missing = f"the self-heal daemon of volume {have.name} on {', '.join(hosts)}"
+        local = next((peer.uuid for peer in draft.state.peers if peer.local), "")
+        draft.step(f"start {missing}", Healing(local, missing))
 
 
 def end(pid: int) -> None:

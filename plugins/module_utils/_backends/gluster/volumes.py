@@ -14,6 +14,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.declarations import faults
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import settled
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.keeping import Kept, changes_bricks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Cluster,
@@ -50,14 +51,16 @@ class Volumes:
         self._kept = Kept(backup_dir)
 
     def read(self) -> Cluster:
-        """Look once: three calls, one more for each volume whose bricks are to change, three where an arbiter is left.
+        """Look once, or again until self-heal daemons are back.
+
+        Three calls, one more for each volume whose bricks are to change, three where an arbiter is left.
 
         :raises Refused: the declaration makes no sense on any pool.
         """
         wrong = faults(self._wanted)
         if wrong:
             raise Refused(wrong)
-        seen = read_cluster(self._cli)
+        seen = settled(lambda: read_cluster(self._cli), {one.name for one in self._wanted if one.state == "started"})
         names = {host for one in self._wanted for host, _path in all_places(one)}
         hosts = match_hosts(names, seen.peers, self._is_local)
         seen = replace(
