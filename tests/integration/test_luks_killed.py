@@ -26,6 +26,7 @@ needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
 
 MODULE = "ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind"
 HEADER = 16 * 2**20
+MAGIC = 6
 # A tool that does what it is told to, and more when it is called with WORD among its arguments for the time NUMBER.
 TOOL = """#!/bin/bash
 count=0
@@ -275,6 +276,22 @@ def test_killed_while_it_formats(tang: dict[str, str], disk: Path, tmp_path: Pat
         tear(disk)
     converges(params(disk, tang))
     assert unlocks(disk)
+
+
+@pytest.mark.parametrize("left", ["all of it", "no keyslots", "the second copy"])
+def test_a_killed_erase_is_completed(tang: dict[str, str], disk: Path, tmp_path: Path, left: str) -> None:
+    converges(params(disk, tang))
+    uuid = subprocess.run(["cryptsetup", "luksUUID", disk], capture_output=True, text=True, check=True).stdout.strip()
+    gone = params(disk, None)
+    gone["devices"][0] |= {"state": "absent", "erase": uuid}
+    killed = KILL_ALL_BEFORE if left == "all of it" else KILL_ALL_AFTER
+    assert run(gone, **tool(tmp_path, "erase", 1, killed)).get("killed")
+    assert bool(metadata(disk)["keyslots"]) == (left == "all of it")
+    if left == "the second copy":
+        overwrite(disk, 0, MAGIC)
+    converges(gone)
+    assert subprocess.run(["wipefs", disk], capture_output=True, check=True).stdout == b""
+    assert list((tmp_path / "headers").iterdir()) == []
 
 
 def test_the_next_run_waits_for_what_a_killed_one_left_running(
