@@ -14,7 +14,8 @@ description:
     its first keyslot; every disk gets exactly one clevis binding with the declared policy, a backup of its header,
     and its mapper.
   - Only a blank disk is ever formatted, one without any signature, partition, holder or mount. Everything else is
-    refused by name, and nothing is changed on any disk then, unless O(devices[].force_wipe) names the disk.
+    refused by name, and nothing is changed on any disk then, unless O(devices[].force_wipe) names the disk. So is a
+    blank one whose header may have been lost, see O(devices[].replaced).
   - A change of policy adds the new binding, proves that it unlocks the disk, and only then removes the old one. The
     disk is never without a working binding. Clevis tokens whose keyslot is gone are removed, because they stop the
     agent that unlocks at boot.
@@ -57,6 +58,13 @@ options:
           - Never done to a disk with partitions, holders or mounts, or one that the kernel has given to somebody, and
             never to one with LUKS2, not even one whose header is damaged. That cryptsetup takes O(format) is tried on
             a file first. Take it out of the inventory afterwards.
+        type: bool
+        default: false
+      replaced:
+        description:
+          - The disk is a new one in the place of the one that had its name. Without it a disk without a header is not
+            formatted while O(header_backup_dir) has a backup of a header of this name, not even with
+            O(devices[].force_wipe), because it may be the old disk, whose data that backup brings back.
         type: bool
         default: false
       erase:
@@ -426,6 +434,7 @@ DEVICE_OPTIONS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "opened", "closed", "unbound", "absent"], "default": "opened"},
     "force_wipe": {"type": "bool", "default": False},
+    "replaced": {"type": "bool", "default": False},
     "erase": {"type": "str"},
     **SHARED_OPTIONS,
     **SECRET_OPTIONS,
@@ -447,6 +456,7 @@ def wish(item: Mapping[str, Any], params: Mapping[str, Any]) -> Wish[Policy]:
         format={name.replace("_", "-"): value for name, value in options.items()},
         key=Key(own["passphrase"] or "", own["keyfile"] or ""),
         force_wipe=item["force_wipe"],
+        replaced=item["replaced"],
         erase=(item["erase"] or "").lower(),
         recovery=Key(item["recovery_key"] or params["recovery_key"] or ""),
         **{

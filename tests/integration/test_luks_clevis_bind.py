@@ -281,6 +281,28 @@ def test_what_is_left_of_a_damaged_header_is_erased_with_its_keyslots(disks: lis
     assert disk.read_bytes()[keyslot] != key, "the keyslot is still there"
 
 
+@pytest.mark.parametrize("more", [{}, {"force_wipe": True}])
+def test_a_disk_whose_header_is_gone_is_not_taken_for_a_blank_one(disks: list[Path], more: dict[str, Any]) -> None:
+    disk, other = disks[:2]
+    wanted = params([disk], None)
+    found = converge(wanted)["devices"][str(disk)]
+    backup = Path(found["header_backup"]["path"])
+    overwrite(disk, 0, backup.stat().st_size)
+    if more:
+        subprocess.run(["mkfs.ext4", "-q", disk], check=True, stdin=subprocess.DEVNULL)
+    before = digest(disk)
+    failed = direct("luks_clevis_bind", with_first(wanted, **more))
+    assert failed["failed"] and f"{backup} is a backup of the one that luks-{disk.stem} had" in failed["msg"]
+    assert digest(disk) == before
+    longer = with_first(params([other], None), name=f"luks-{disk.stem}-{other.stem}")
+    converge(longer)
+    argv = ["cryptsetup", "luksHeaderRestore", "--batch-mode", "--header-backup-file", backup, disk]
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    assert converge(wanted)["devices"][str(disk)]["uuid"] == found["uuid"]
+    overwrite(disk, 0, backup.stat().st_size)
+    assert converge(with_first(wanted, replaced=True, **more))["devices"][str(disk)]["uuid"] != found["uuid"]
+
+
 def test_force_wipe_takes_the_named_disk_alone(tangs: list[Tang], disks: list[Path]) -> None:
     foreign(disks[0], tangs[0])
     luks1(disks[1], tangs[0])

@@ -253,6 +253,7 @@ def test_a_killed_change_of_policy_is_completed(
 @pytest.mark.parametrize("word", ["luksAddKey", "luksKillSlot"])
 def test_killed_while_keys_change(tang: dict[str, str], disk: Path, tmp_path: Path, word: str, more: str) -> None:
     wanted = params(disk, tang, recovery_key=RECOVERY, remove_passphrase=True)
+    wanted["devices"][0]["replaced"] = True
     number = 1
     while run(wanted, **tool(tmp_path, word, number, more)).get("killed"):
         converges(wanted)

@@ -125,6 +125,7 @@ class Key:
 class Wish(Generic[Policy]):
     """One declared device; ``state`` is present, opened, closed, unbound or absent.
 
+    ``replaced`` says that it is another disk than the one whose header backups carry its name.
     ``erase`` is the UUID of the header that may be destroyed when the device is to be absent.
     """
 
@@ -138,6 +139,7 @@ class Wish(Generic[Policy]):
     remove_passphrase: bool = False
     allow_no_recovery: bool = False
     force_wipe: bool = False
+    replaced: bool = False
     erase: str = ""
 
     @property
@@ -171,7 +173,8 @@ class Disk:
     ``sha256`` is that of the backup of its header, and known only while the backup is the present header.
     ``key_slots`` and ``recovery_slots`` are those that the declared keys open, as far as that was tried.
     ``left_backups`` are those of the header that is to be erased. ``leftover`` is a keyslot that a killed bind
-    left, and nobody has the key of. ``sector_size`` is in bytes.
+    left, and nobody has the key of. ``sector_size`` is in bytes. ``outlived`` are, of a disk without a LUKS2 header,
+    the backups of headers that had its name, the latest last.
     """
 
     kind: str
@@ -194,6 +197,7 @@ class Disk:
     left_backups: tuple[str, ...] = ()
     leftover: Optional[int] = None
     sector_size: int = 0
+    outlived: tuple[str, ...] = ()
 
     @property
     def live(self) -> tuple[Binding, ...]:

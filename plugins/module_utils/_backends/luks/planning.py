@@ -93,6 +93,12 @@ class DiskPlan(Generic[Policy]):
         found = []
         if disk.kind in FRESH and not wish.key and wish.state != "unbound":
             found.append("is blank, and no passphrase was given to format it with")
+        if disk.outlived and not wish.replaced and wish.state != "unbound":
+            found.append(
+                f"carries no LUKS2 header, and {disk.outlived[-1]} is a backup of the one that {wish.name} had: if it "
+                "is the same disk, restore_header.yml brings back its data, as does cryptsetup luksHeaderRestore with "
+                "that file; a new disk takes its place by replace_disk.yml (replaced, encryption_replaced)"
+            )
         if disk.holds_backups:
             found.append(f"carries {self.reader.backup_dir} itself; keep header backups on another disk")
         if wish.policy is not None and wish.state != "unbound":

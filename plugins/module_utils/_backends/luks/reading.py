@@ -34,6 +34,7 @@ CLEVIS_KDF = ("pbkdf2", 1000)
 VERSION_AT = slice(6, 8)
 LABEL_AT = slice(24, 72)
 UUID_AT = slice(168, 208)
+UUID_LENGTH = 36
 # The binary header with sequence number and checksum: two headers with equal ones are equal as a whole.
 BINARY_HEADER = 4096
 
@@ -102,7 +103,8 @@ class Reader:
         if not is_luks2(found):
             uuids = {row.get("uuid") or "" for row in signatures}
             uuid = uuids.pop() if types(signatures) == (LUKS,) and len(uuids) == 1 else ""
-            return Disk(_kind(found, signatures), size, types(signatures), self.users(device), uuid)
+            outlived = tuple(str(path) for path in self._backups_of(name))
+            return Disk(_kind(found, signatures), size, types(signatures), self.users(device), uuid, outlived=outlived)
         disk = Disk("unread", size, uuid=uuid_of(found), label=text_of(found[LABEL_AT]))
         if not dump:
             return disk
@@ -188,6 +190,11 @@ class Reader:
     def backups(self, uuid: str) -> list[Path]:
         """Return all backups of a header, whatever the name of its device was."""
         return sorted(self.backup_dir.glob(f"*-{glob.escape(uuid)}.img"))
+
+    def _backups_of(self, name: str) -> list[Path]:
+        """Return the backups of all headers that had this name, the latest last."""
+        found = self.backup_dir.glob(f"{glob.escape(name)}-{'?' * UUID_LENGTH}.img")
+        return sorted(found, key=lambda path: path.stat().st_mtime)
 
     def elsewhere(self, uuid: str, device: str) -> str:
         """Return the device beside this one that carries a header, as udev knows it; empty when there is none."""
