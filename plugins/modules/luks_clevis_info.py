@@ -11,7 +11,7 @@ short_description: Tell how disks are encrypted and what unlocks them
 version_added: 0.1.0
 description:
   - Returns what M(personal.cluster.luks_clevis_bind) would find, from the headers alone, and asks the servers of the
-    bindings which keys they advertise. Needs no secret and changes nothing.
+    bindings which keys they advertise. Needs no secret unless O(passphrase) is to be tried, and changes nothing.
   - With O(prove) it waits for a run of M(personal.cluster.luks_clevis_bind) that is at work on the host.
   - A disk that is not there is returned with the kind V(missing). Before cryptsetup is installed, check mode returns
     V(unread) for a disk with a header; otherwise that is an error.
@@ -31,6 +31,9 @@ options:
         whether one does. The passphrase goes nowhere.
     type: bool
     default: false
+  passphrase:
+    description: Try it on each disk, and return as C(opens) whether it opens one of its keyslots.
+    type: str
   header_backup_dir:
     description: Where backups of the headers are looked for.
     type: path
@@ -56,14 +59,15 @@ RETURN = r"""
 devices:
   description:
     - Each disk by its path, as M(personal.cluster.luks_clevis_bind) returns it, without C(policy_before).
-    - C(unreachable) and C(tang_keys) are about the servers of the present binding. C(unlocks) is there with O(prove).
+    - C(unreachable) and C(tang_keys) are about the servers of the present binding. C(unlocks) is there with O(prove),
+      C(opens) with O(passphrase).
   returned: always
   type: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.binder import Clevis
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import Key
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import info
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
@@ -71,10 +75,11 @@ from ansible_collections.personal.cluster.plugins.module_utils._run import Runne
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = _engine.SecretModule(
         argument_spec={
             "devices": {"type": "list", "elements": "path", "required": True},
             "prove": {"type": "bool", "default": False},
+            "passphrase": {"type": "str", "no_log": True},
             "header_backup_dir": {"type": "path", "default": "/var/backups/personal-cluster/luks-headers"},
             "tang_timeout": {"type": "int", "default": 10},
         },
@@ -86,7 +91,14 @@ def main() -> None:
     reader = Reader(run, binder.parse, given["header_backup_dir"])
     _engine.report(
         module,
-        lambda: info(reader, binder, given["devices"], prove=given["prove"], check=module.check_mode),
+        lambda: info(
+            reader,
+            binder,
+            given["devices"],
+            prove=given["prove"],
+            key=Key(given["passphrase"] or ""),
+            check=module.check_mode,
+        ),
         # clevis works in a place of which a run at work clears away what killed ones left.
         beside="luks_clevis_bind" if given["prove"] else "",
     )

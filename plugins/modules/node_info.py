@@ -96,6 +96,9 @@ node:
     tang_problems:
       description: For each of O(tang), what went wrong; an empty string when it answered.
       type: dict
+    tang_keys:
+      description: Whether it has keys of a tang server, advertised ones or old ones.
+      type: bool
     listening:
       description: The TCP ports that something listens on.
       type: list

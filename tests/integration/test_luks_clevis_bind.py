@@ -228,6 +228,14 @@ def test_bootstrap_passphrase_is_replaced_in_one_run(tangs: list[Tang], disks: l
     assert digest(disk) == before
     done = converge({**wanted, "recovery_key": RECOVERY})
     assert done["devices"][str(disk)]["keyslots"] == [1, 2] and opens(disk, 2, RECOVERY.encode())
+    tried = {"devices": [str(disk), str(disks[1])], "passphrase": RECOVERY}
+    assert [shown["opens"] for shown in direct("luks_clevis_info", tried)["devices"].values()] == [True, False]
+    assert not direct("luks_clevis_info", {**tried, "passphrase": PASSPHRASE})["devices"][str(disk)]["opens"]
+    # What was the recovery key is the passphrase from now on.
+    later = {**wanted, "passphrase": RECOVERY, "remove_passphrase": False}
+    assert not direct("luks_clevis_bind", later)["changed"]
+    rebound = converge({**later, "policy": {"tang": [tangs[1].entry()]}})
+    assert rebound["devices"][str(disk)]["policy"] == {"tang": {"url": tangs[1].url}}
 
 
 def with_first(wanted: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -426,7 +426,7 @@ def test_escrow_forgets_by_its_playbook_what_left_the_inventory(tmp_path: Path) 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("passphrase", [None, PASSPHRASE])
+@pytest.mark.parametrize("passphrase", [None, PASSPHRASE, "<replace me>"])
 def test_escrow_wants_a_passphrase_of_its_own(tmp_path: Path, passphrase: str | None) -> None:
     site(tmp_path, cluster_escrow_passphrase=passphrase)
     rc, said, _ = run_play(tmp_path, "escrow")
@@ -436,12 +436,18 @@ def test_escrow_wants_a_passphrase_of_its_own(tmp_path: Path, passphrase: str | 
 @pytest.mark.long
 @pytest.mark.parametrize("other", [{"encryption_keyfile": "/root/key"}, {"encryption_remove_passphrase": True}])
 def test_escrow_keeps_the_secret_that_opens_the_disks(tmp_path: Path, other: dict[str, object]) -> None:
-    site(tmp_path, **other)
+    disks = site(tmp_path, **other)
     rc, said, _ = run_play(tmp_path, "escrow")
     assert rc != 0 and "node1: its disks open with" in said and not (tmp_path / "state").exists()
     inventory = json.loads((tmp_path / "inventory.json").read_text())
     inventory["all"]["vars"]["encryption_recovery_key"] = "a key for recovery"
     (tmp_path / "inventory.json").write_text(json.dumps(inventory))
+    rc, said, _ = run_play(tmp_path, "escrow")
+    shut = f"node1: {disks['node1']} does not open with encryption_recovery_key"
+    assert rc != 0 and shut in said and not (tmp_path / "state").exists(), said
+    for disk in disks.values():
+        add_key(disk, "a key for recovery")
+    save_headers(tmp_path, disks)
     rc, said, _ = run_play(tmp_path, "escrow")
     assert rc == 0, said
     folder = plain(str(tmp_path / "state" / "escrow.tar.gpg"), tmp_path / "plain")

@@ -568,6 +568,13 @@ def test_a_dead_brick_is_reset_and_one_that_runs_is_left_alone(tmp_path: Path, m
     assert planned(Fake(), item("b1", "b2", reset=[dead]), tmp_path) == []
 
 
+def test_snapshots_do_not_keep_a_dead_brick_from_being_reset(tmp_path: Path) -> None:
+    run = Fake(**{"volume status": "status_dead", "volume heal": "heal_dead"})
+    site = Site(run, item("b1", "b2", reset=[{"host": "node3", "path": "/bricks/b1/brick"}]), tmp_path)
+    found = site.plan(on_node3()(of_volume(snapshots=3)(site.read())))
+    assert found.refusals == [] and len(found.steps) == 2
+
+
 def on_node3(**more: Any) -> Change:
     """Return what node3 sees, its directories being so."""
 

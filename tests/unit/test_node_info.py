@@ -210,6 +210,13 @@ def test_tang_is_not_there() -> None:
     assert "refused" in node.ask_tang(f"127.0.0.1:{port}", 1)
 
 
+@pytest.mark.parametrize("key", ["a.jwk", ".a.jwk", "personal-cluster.rotations"])
+def test_keys_of_tang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str) -> None:
+    (tmp_path / key).touch()
+    monkeypatch.setattr(node, "TANG_KEYS", str(tmp_path))
+    assert node.Node([], [], 1.0, fake_run({})).read()["tang_keys"] is key.endswith(".jwk")
+
+
 def test_this_machine_as_a_whole() -> None:
     found = node.Node([], [], 1.0, fake_run({})).read()
     assert found["memory_mib"] > 100

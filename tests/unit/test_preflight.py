@@ -30,9 +30,10 @@ def recorded(name: str) -> Any:
 
 
 def recorded_lab(name: str) -> Looked:
-    """Return what was recorded, with the lab's addresses and sectors: node_info did not read them at that time."""
+    """Return what was recorded, and what node_info did not read at that time: addresses, sectors, keys of tang."""
     looked: Looked = recorded(name)
-    for host in looked.values():
+    for label, host in looked.items():
+        host["node"]["tang_keys"] = label == "tang1" and "converged" in name
         interfaces = host["node"]["interfaces"]
         for about in interfaces.values():
             lan = about["mac"].endswith(":01") and (about is interfaces.get("br0") or "br0" not in interfaces)
@@ -1144,6 +1145,21 @@ def test_tang_stopped_after_disks_were_bound(looked: Looked, settings: Settings)
     put(looked, "node1", {**disk, "luks": {**disk["luks"], "label": "", "clevis": True}})
     finding = only(looked, settings)
     assert (finding.host, finding.variable) == ("tang1", "tang_port")
+
+
+def test_a_node_that_is_built_anew_may_become_a_tang_host(settings: Settings) -> None:
+    looked = recorded_lab("lab-converged-trixie.json")
+    for number, name in enumerate(settings["nodes"], 1):
+        looked[name]["declared"]["tang_threshold"] = 2
+        looked[name]["node"].update(tang_keys=name != "node2")
+        looked[name]["node"]["listening"] += [7500] if name != "node2" else []
+        settings["tang"].append(name)
+        settings["tang_servers"].append(f"10.10.0.1{number}:7500")
+        looked[name]["node"]["tang_problems"] = {"10.10.0.12:7500": "refused"}
+    assert judge(looked, settings) == []
+    looked["node2"]["node"]["tang_keys"] = True
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "tang_port")
 
 
 def test_no_tang_host(looked: Looked, settings: Settings) -> None:

@@ -313,7 +313,11 @@ class Taken:
     def read(self) -> Copy:
         """Look into the bundle, and at the file."""
         if not self._path.exists():
-            raise ClusterError(f"there is no bundle {self._path}; playbooks/escrow.yml makes it")
+            raise ClusterError(
+                f"there is no bundle {self._path}, which playbooks/escrow.yml makes while headers are whole; what the "
+                "node itself has kept, in /var/backups/personal-cluster/luks-headers, is restored by cryptsetup "
+                "luksHeaderRestore"
+            )
         headers = _read(self._gpg, self._path).headers
         for header in headers.values():
             if (header.host, header.name) == self._wanted:

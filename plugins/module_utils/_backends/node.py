@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.personal.cluster.plugins.module_utils._errors import CommandFailed
@@ -25,6 +26,7 @@ LUKS_BINARY_HEADER = 4096
 LUKS_HEADER_LIMIT = 4 * 1024 * 1024
 LSBLK = ("lsblk", "--json", "--bytes", "--paths", "--output", "NAME,KNAME,TYPE,SIZE,RO,MOUNTPOINTS")
 ADDRESSES = ("ip", "-json", "address", "show")
+TANG_KEYS = "/var/lib/tang"
 WIPEFS = ("wipefs", "--no-act", "--json")
 TCP_LISTEN = "0A"
 CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)", re.I | re.M)
@@ -224,6 +226,7 @@ class Node:
             "interfaces": {name: {**about, "addresses": addresses.get(name, [])} for name, about in interfaces},
             "disks": self._read_disks(),
             "tang_problems": {server: ask_tang(server, self._timeout) for server in self._tang},
+            "tang_keys": any(Path(TANG_KEYS).glob("*.jwk")),
             "listening": sorted(parse_listening(_text("/proc/net/tcp")) | parse_listening(_text("/proc/net/tcp6"))),
         }
         return {**node, "process_age": round(process_age(), 3), "time": time.time()}

@@ -60,7 +60,9 @@ def tang_answers(site: Site) -> Iterator[Finding]:
         address, port = str(server).rsplit(":", 1)
         host = looked.get(address)
         silent = host is not None and bool(host.node) and int(port) not in host.node["listening"]
-        if silent and bound:
+        # A node that is new, or was installed anew, becomes a tang host when it is built.
+        in_time = host in site.nodes and host is not None and not host.node["tang_keys"]
+        if silent and bound and not in_time:
             yield Finding(
                 host.name if host else CLUSTER,
                 "tang_port",

@@ -30,7 +30,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import (
     peer_troubles,
-    snapshot_troubles,
     source_troubles,
     survivor_troubles,
     task_troubles,
@@ -134,7 +133,7 @@ def _dead_brick_troubles(draft: Draft, have: Volume, dead: Brick) -> list[str]:
     state, left = draft.state, _left_with_arbiter(draft, have, dead)
     found = peer_troubles(state, beside=[dead.owner]) + survivor_troubles(_others(have, dead), have, state)
     found += source_troubles(*left, have, state) if left else []
-    return found + task_troubles(have, state) + snapshot_troubles(have)
+    return found + task_troubles(have, state)
 
 
 def _left_with_arbiter(draft: Draft, have: Volume, dead: Brick) -> Optional[tuple[Brick, Brick]]:

@@ -10,11 +10,14 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Binder,
     Disk,
     Json,
+    Key,
     Policy,
     Servers,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet
+
+NO_KEY = Key()
 
 
 def shown(disk: Disk, servers: Servers, urls: Collection[str] = ()) -> Json:
@@ -53,11 +56,18 @@ def _advertises(servers: Servers, key: Json) -> Optional[bool]:
 
 
 def info(
-    reader: Reader, binder: Binder[Policy], devices: Collection[str], *, prove: bool = False, check: bool = False
+    reader: Reader,
+    binder: Binder[Policy],
+    devices: Collection[str],
+    *,
+    prove: bool = False,
+    key: Key = NO_KEY,
+    check: bool = False,
 ) -> Json:
     """Return devices as they are, with what the servers of their own bindings advertise.
 
     :param prove: unlock each device with its bindings, and tell whether that works.
+    :param key: try it on each device, and tell whether it opens it.
     :param check: be content with what can be seen before cryptsetup is installed.
     :raises NotYet: a device carries LUKS, and cryptsetup is not installed.
     """
@@ -75,4 +85,7 @@ def info(
         for device, disk in disks.items():
             slots = [binding.keyslot for binding in disk.live if binding.keyslot is not None]
             found[device]["unlocks"] = any(binder.proves(device, slot) for slot in slots)
+    if key:
+        for device, disk in disks.items():
+            found[device]["opens"] = disk.kind == "luks2" and reader.opens(device, key)
     return {"devices": found}
