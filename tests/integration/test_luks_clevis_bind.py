@@ -304,7 +304,7 @@ def test_a_disk_whose_header_is_gone_is_not_taken_for_a_blank_one(disks: list[Pa
     assert digest(disk) == before
     longer = with_first(params([other], None), name=f"luks-{disk.stem}-{other.stem}")
     converge(longer)
-    argv = ["cryptsetup", "luksHeaderRestore", "--batch-mode", "--header-backup-file", backup, disk]
+    argv = ["cryptsetup", "luksHeaderRestore", "--batch-mode", "--header-backup-file", str(backup), str(disk)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     assert converge(wanted)["devices"][str(disk)]["uuid"] == found["uuid"]
     overwrite(disk, 0, backup.stat().st_size)

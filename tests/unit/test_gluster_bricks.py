@@ -760,7 +760,7 @@ def test_bricks_of_a_snapshot_that_was_restored_are_told_apart(tmp_path: Path) -
         bricks = tuple(replace(one, path=f"/run/gluster/snaps/d0e8/{n}/brick") for n, one in enumerate(have.bricks))
         return replace(state, volumes={"gv2": replace(have, bricks=bricks)})
 
-    refused(Fake(), item("b1", "b2"), tmp_path, "they are those of a snapshot that was restored", restored)
+    refused(Fake(), item("b1", "b2"), tmp_path, "snapshot that was restored, playbooks/bring_bricks_home.yml", restored)
 
 
 def test_the_process_of_a_brick(tmp_path: Path) -> None:

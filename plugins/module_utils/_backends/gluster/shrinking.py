@@ -27,7 +27,7 @@ def is_sharded(volume: Volume) -> bool:
 
 # Where the bricks of a volume lie that was given the content of a snapshot back.
 SNAPSHOT_BRICKS = "/gluster/snaps/"
-COME_HOME = "they are those of a snapshot that was restored, see A snapshot in docs/gluster.md for how to leave them"
+COME_HOME = "they are those of a snapshot that was restored, playbooks/bring_bricks_home.yml brings them home"
 DECLARE = "declare them, or set bricks_purge"
 
 
