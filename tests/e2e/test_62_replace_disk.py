@@ -10,6 +10,7 @@ from killing import die_at
 pytestmark = pytest.mark.long
 
 ASKED = ["-e", "host=node2", "-e", "disk=gv0"]
+SNAPSHOT = "gluster --mode=script snapshot"
 DEVICE = "/dev/disk/by-id/virtio-gv0"
 MOMENTS = (
     ("Encrypt, bind and open the data disks", 6),
@@ -20,6 +21,7 @@ MOMENTS = (
 
 def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
     wait_until_whole(lab)
+    lab.out("node1", f"{SNAPSHOT} create e2e-dead gv0 no-timestamp")
     with longest_pause(lab, "node3", "g1"):
         lab.kill("node2")
         disk = lab.disk("node2", "gv0")
@@ -37,7 +39,9 @@ def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
         planned = lab.playbook("replace_disk.yml", *ASKED, "--check", "-v")
         assert planned.rc == 0 and set(changed(planned)) == {"node2"}
         assert "would put the bricks of gv0 back empty" in " ".join(planned.output.split())
-        assert lab.out("node2", f"wipefs -n {DEVICE}") == "", "check mode wrote to the disk"
+        taken = lab.playbook("encryption.yml")
+        assert taken.rc != 0 and f"{DEVICE} carries no LUKS2 header, and " in " ".join(taken.output.split())
+        assert lab.out("node2", f"wipefs -n {DEVICE}") == "", "something was written to the disk"
 
         die_at("replace_disk.yml", ASKED, MOMENTS)
         done = lab.playbook("replace_disk.yml", *ASKED)
@@ -49,6 +53,7 @@ def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
     found = brick_contents(lab)
     assert "./.shard/" in found["node1"] or "./images/" in found["node1"]
     assert found["node1"] == found["node2"] == found["node3"]
+    lab.out("node1", f"{SNAPSHOT} delete e2e-dead")
     again = lab.playbook("replace_disk.yml", *ASKED)
     assert again.rc == 0 and changed(again) == {}
     layers = lab.playbook("site.yml", "--tags", "encryption,storage")
