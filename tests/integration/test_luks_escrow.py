@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,22 @@ def test_refusals_change_nothing(tmp_path: Path, spoil: Any, says: str, asked: b
         assert digest(disk) == before and not (folder / "kept").exists()
     if asked:
         assert len(restored(disk, header, folder, "a")) == 2 and opens(disk)
+
+
+def test_the_header_of_a_former_disk_is_not_restored_by_itself(tmp_path: Path) -> None:
+    disk, folder = make_disk(tmp_path / "a"), tmp_path / "headers"
+    former = backup(disk, folder)
+    make_disk(disk)
+    later = backup(disk, folder)
+    kept = folder / "kept"
+    kept.mkdir()
+    shutil.copy(folder / f"{later['sha256']}.img", kept / f"luks-a-{later['uuid']}.img")
+    overwrite(disk, 0, 16 * MIB)
+    before = digest(disk)
+    with pytest.raises(Refused, match=f"has the UUID {later['uuid']}, not {former['uuid']}"):
+        restored(disk, former, folder)
+    assert digest(disk) == before
+    assert len(restored(disk, later, folder)) == 2 and uuid(disk) == later["uuid"]
 
 
 def test_the_module_itself(tmp_path: Path) -> None:

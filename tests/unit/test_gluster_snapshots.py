@@ -7,6 +7,7 @@ glusterd was the real one; its LVM was a program that copied images, as the reco
 from __future__ import annotations
 
 import re
+import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -161,6 +162,16 @@ def test_refusals(tmp_path: Path, fake: Fake, item: dict[str, str], kind: type[S
     with pytest.raises(Refused, match=re.escape(why)):
         run(fake, tmp_path, item, kind=kind)
     assert fake.changes == []
+
+
+def test_a_volume_is_restored_once_in_its_life(tmp_path: Path) -> None:
+    info = tmp_path / "vols" / "sv" / "info"
+    info.parent.mkdir(parents=True)
+    resource = Snapshots([one("restored")], Cli(Fake(there=True), str(tmp_path), "", 0), ["restore"], Lvm())
+    for noted, refused in (("00000000-0000-0000-0000-000000000000", False), (str(uuid.uuid4()), True)):
+        info.write_text(f"type=2\nrestored_from_snap={noted}\nquota-version=0\n")
+        found = resource.plan(resource.read()).refusals
+        assert any("volume sv was restored before" in why for why in found) is refused, found
 
 
 def test_nothing_is_snapped_half_healed_or_half_there(tmp_path: Path) -> None:

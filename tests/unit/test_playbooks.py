@@ -200,6 +200,31 @@ def told_at_the_end(playbook: str, **known: Any) -> str:
     return text
 
 
+def test_nodes_that_are_tang_hosts_need_a_threshold() -> None:
+    """Whatever a role has for a default: it is there already when the play's own tasks run."""
+    (known,) = yaml.safe_load((REPOSITORY / "playbooks/encryption.yml").read_text())[-1]["pre_tasks"]
+    for declared, enough in (
+        ({}, False),
+        ({"encryption_policy": {}}, False),
+        ({"encryption_tang_threshold": 1}, True),
+        ({"encryption_policy": {"tpm2": {}}}, True),
+    ):
+        variables: dict[str, Any] = {
+            "encryption_tang_threshold": 1,
+            "encryption_policy": {},
+            "inventory_hostname": "node1",
+            "groups": {"tang": ["tang1", "node1"], "nodes": ["node1", "node2", "node3"]},
+            "hostvars": {"node1": declared},
+            **{name: trust_as_template(text) for name, text in known["vars"].items()},
+        }
+        templar = Templar(loader=DataLoader(), variables={**variables, **declared})
+        when, that = (
+            templar.template(trust_as_template(f"{{{{ {text} }}}}"))
+            for text in (known["when"], known["ansible.builtin.assert"]["that"])
+        )
+        assert when is True and that is enough, declared
+
+
 def test_what_makes_the_bundle_old_is_told_where_there_is_one(tmp_path: Path) -> None:
     place, new, same = {"cluster_state_dir": str(tmp_path)}, {"changed": True}, {"changed": False}
     for known in ({}, place):

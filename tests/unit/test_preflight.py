@@ -1160,6 +1160,8 @@ def test_a_node_that_is_built_anew_may_become_a_tang_host(settings: Settings) ->
     looked["node2"]["node"]["tang_keys"] = True
     finding = only(looked, settings)
     assert (finding.host, finding.variable) == ("node2", "tang_port")
+    looked["node2"] = {"declared": looked["node2"]["declared"], "problem": "it cannot be reached: timed out"}
+    assert "it cannot be reached" in {finding.host: finding.found for finding in judge(looked, settings)}["node2"]
 
 
 def test_no_tang_host(looked: Looked, settings: Settings) -> None:

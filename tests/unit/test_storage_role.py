@@ -120,6 +120,26 @@ def test_six_nodes_keep_the_sets_of_the_first_three() -> None:
     assert all(len({brick.split(":")[0] for brick in members}) == 3 for members in sets)
 
 
+def test_a_name_that_is_a_part_of_another_is_not_taken_for_it() -> None:
+    disks = [{"volume": "gv1"}, {"volume": "gv1", "name": "gv1b"}]
+    for named in (["gv1b"], "gv1b"):
+        text = render(
+            "thin_volumes.yml.j2",
+            __storage_disks=disks,
+            __storage_volume_names=["gv1"],
+            __storage_profile="p",
+            storage_reset=named,
+        )
+        assert [volume["replaced"] for volume in yaml.safe_load(text)] == [False, True]
+        template = (ROLE.parent / "encryption" / "templates" / "devices.yml.j2").read_text()
+        environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
+        environment.filters["to_json"] = json.dumps
+        text = environment.from_string(template).render(
+            encryption_disks=[{"device": "/dev/x", **disk} for disk in disks], encryption_replaced=named
+        )
+        assert [device["replaced"] for device in yaml.safe_load(text)] == [False, True]
+
+
 def test_local_disks_are_mounted_beside_the_volumes() -> None:
     text = render(
         "thin_volumes.yml.j2",

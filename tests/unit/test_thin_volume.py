@@ -213,6 +213,13 @@ def test_what_is_in_the_way_is_refused() -> None:
         assert [sentence in why for why in lvm.refusals(wanted, stack)] == [True], sentence
 
 
+def test_a_device_that_has_lost_all_is_not_taken_for_a_new_one() -> None:
+    lost = lvm.Stack(device=True, fstab="/dev/vg_t1/data /x/brick xfs defaults 0 0")
+    (why,) = lvm.refusals(lvm._wanted(item(Path("/x"))), lost)
+    assert why.startswith("/dev/loop0 is blank, and the line of /x/brick in fstab says that it was not")
+    assert lvm.refusals(lvm._wanted(item(Path("/x"), replaced=True)), lost) == []
+
+
 @pytest.mark.parametrize("percent", [-1, 0, 101, 500])
 @pytest.mark.parametrize("which", ["pool_percent", "volume_percent"])
 def test_a_share_of_more_than_there_is_is_refused(which: str, percent: int) -> None:

@@ -61,7 +61,7 @@ def tang_answers(site: Site) -> Iterator[Finding]:
         host = looked.get(address)
         silent = host is not None and bool(host.node) and int(port) not in host.node["listening"]
         # A node that is new, or was installed anew, becomes a tang host when it is built.
-        in_time = host in site.nodes and host is not None and not host.node["tang_keys"]
+        in_time = host in site.nodes and host is not None and not host.node.get("tang_keys", True)
         if silent and bound and not in_time:
             yield Finding(
                 host.name if host else CLUSTER,

@@ -6,6 +6,7 @@ Gluster makes them of the thin LVs below the bricks.
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.identity import read_pairs
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster, Volume
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import read_cluster, with_heals
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import (
@@ -28,6 +30,7 @@ WITHOUT_LVM = "LVM commands not found"
 # What is written after a snapshot takes room of its thin pool a second time, and a pool that is full stops its bricks:
 # from this share on, in percent, it gets no more of them.
 NEARLY_FULL = 80
+NO_SNAPSHOT = "00000000-0000-0000-0000-000000000000"
 EXTEND = {"data": "--extents +50%FREE", "metadata": "--poolmetadatasize +64m"}
 # Of each brick on this host that lies on thin LVM: its pool, and how full its data and its metadata are, in percent.
 Pools = Mapping[str, tuple[str, float, float]]
@@ -45,11 +48,16 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Kept:
-    """The snapshots by name, the pool they are of, and the thin pools below bricks of which one is to be made."""
+    """The snapshots by name, and the pool they are of.
+
+    ``pools`` are the thin pools below bricks of which one is to be made, ``restored`` the volumes that were restored
+    before.
+    """
 
     snapshots: Mapping[str, Snapshot]
     cluster: Cluster
     pools: Pools = field(default_factory=dict)
+    restored: frozenset[str] = frozenset()
 
 
 def parse_snapshots(root: ET.Element) -> dict[str, Snapshot]:
@@ -120,7 +128,14 @@ class Snapshots:
         found = read_snapshots(self._cli)
         due = {one["volume"]: None for one in self._items if one["state"] == "present" and one["name"] not in found}
         bricks = _local_bricks((cluster.volumes[name] for name in due if name in cluster.volumes), cluster)
-        return Kept(found, with_heals(self._cli, cluster, due), self._pools(bricks) if bricks else {})
+        pools = self._pools(bricks) if bricks else {}
+        restored = frozenset(name for name in cluster.volumes if self._was_restored(name))
+        return Kept(found, with_heals(self._cli, cluster, due), pools, restored)
+
+    def _was_restored(self, volume: str) -> bool:
+        """Read what glusterd has noted: its command line does not tell."""
+        noted = read_pairs(os.path.join(self._cli.workdir, "vols", volume, "info"))
+        return noted.get("restored_from_snap", NO_SNAPSHOT) != NO_SNAPSHOT
 
     def blank(self) -> Kept:
         """Return a host without volumes."""
@@ -162,11 +177,19 @@ class Snapshots:
             why_not = _unfit(volume, state.cluster) + _pool_troubles(volume, state)
             return [f"it is not made while {why}" for why in why_not]
         if wanted == "restored" and there is not None:
-            return self._not_restored(volume, state.cluster)
+            return self._not_restored(volume, state)
         return []
 
-    def _not_restored(self, volume: Volume, cluster: Cluster) -> list[str]:
-        found = [f"it is not restored while {why}" for why in peer_troubles(cluster) + task_troubles(volume, cluster)]
+    def _not_restored(self, volume: Volume, state: Kept) -> list[str]:
+        why_not = peer_troubles(state.cluster) + task_troubles(volume, state.cluster)
+        found = [f"it is not restored while {why}" for why in why_not]
+        if volume.name in state.restored:
+            # A glusterd that misses the second time takes its bricks for the LVs of the first snapshot, and deletes
+            # everything above them.
+            found.append(
+                f"volume {volume.name} was restored before, and gluster could delete files of a whole node the second "
+                "time; activate the snapshot, mount it, and copy out of it (docs/gluster.md)"
+            )
         if volume.status == "started":
             found.append(f"volume {volume.name} is started; end what uses it and stop it (state: stopped)")
         if "restore" not in self._allow:

@@ -12,6 +12,7 @@ Servers = Mapping[str, Optional[frozenset[str]]]
 Policy = TypeVar("Policy")
 PolicyIn = TypeVar("PolicyIn", contravariant=True)
 
+OWN_LABEL = "luks-"
 LABEL_LENGTH = 47
 # cryptsetup reads no more of a line.
 PASSPHRASE_LENGTH = 512

@@ -12,6 +12,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.ch
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEYSLOTS,
     LABEL_LENGTH,
+    OWN_LABEL,
     Binder,
     Binding,
     Disk,
@@ -24,7 +25,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.re
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 
 # Every label that the role encryption gives begins with it.
-OWN_LABEL = "luks-"
 # What is formatted, the two last kinds only after they were wiped.
 FRESH = ("blank", "unfinished", "foreign", "luks1")
 NO_SLOT = f"all {KEYSLOTS} keyslots are in use; free one: cryptsetup luksKillSlot"
@@ -96,8 +96,8 @@ class DiskPlan(Generic[Policy]):
         if disk.outlived and not wish.replaced and wish.state != "unbound":
             found.append(
                 f"carries no LUKS2 header, and {disk.outlived[-1]} is a backup of the one that {wish.name} had: if it "
-                "is the same disk, restore_header.yml brings back its data, as does cryptsetup luksHeaderRestore with "
-                "that file; a new disk takes its place by replace_disk.yml (replaced, encryption_replaced)"
+                "is the same disk, cryptsetup luksHeaderRestore with that file brings back its data, or "
+                "restore_header.yml; a new disk takes its place by replace_disk.yml (replaced, encryption_replaced)"
             )
         if disk.holds_backups:
             found.append(f"carries {self.reader.backup_dir} itself; keep header backups on another disk")

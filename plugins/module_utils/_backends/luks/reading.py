@@ -103,7 +103,7 @@ class Reader:
         if not is_luks2(found):
             uuids = {row.get("uuid") or "" for row in signatures}
             uuid = uuids.pop() if types(signatures) == (LUKS,) and len(uuids) == 1 else ""
-            outlived = tuple(str(path) for path in self._backups_of(name))
+            outlived = tuple(str(path) for path in backups_of(self.backup_dir, name))
             return Disk(_kind(found, signatures), size, types(signatures), self.users(device), uuid, outlived=outlived)
         disk = Disk("unread", size, uuid=uuid_of(found), label=text_of(found[LABEL_AT]))
         if not dump:
@@ -191,11 +191,6 @@ class Reader:
         """Return all backups of a header, whatever the name of its device was."""
         return sorted(self.backup_dir.glob(f"*-{glob.escape(uuid)}.img"))
 
-    def _backups_of(self, name: str) -> list[Path]:
-        """Return the backups of all headers that had this name, the latest last."""
-        found = self.backup_dir.glob(f"{glob.escape(name)}-{'?' * UUID_LENGTH}.img")
-        return sorted(found, key=lambda path: path.stat().st_mtime)
-
     def elsewhere(self, uuid: str, device: str) -> str:
         """Return the device beside this one that carries a header, as udev knows it; empty when there is none."""
         link = os.path.join(BY_UUID, uuid)
@@ -209,6 +204,12 @@ class Reader:
                 with path.open("rb") as stream:
                     return str(path), hashlib.file_digest(stream, "sha256").hexdigest()
         return "", ""
+
+
+def backups_of(folder: Path, name: str) -> list[Path]:
+    """Return the backups of all headers that had this name, the latest last."""
+    found = folder.glob(f"{glob.escape(name)}-{'?' * UUID_LENGTH}.img")
+    return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
 def head(path: str) -> Optional[bytes]:

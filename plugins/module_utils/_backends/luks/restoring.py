@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import OWN_LABEL
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
     BINARY_HEADER,
     MAGIC,
     UUID_AT,
+    UUID_LENGTH,
+    backups_of,
     text_of,
     types,
     wipefs,
@@ -164,6 +167,13 @@ class DiskHeader:
             yield f"{device} carries the header {', '.join(others)}, not {wanted.uuid}; it is another disk"
         elif self._replaces == self._name:
             return
+        elif self._later != wanted.uuid:
+            yield (
+                f"the latest header that this node has kept of {self._name} has the UUID {self._later}, not "
+                f"{wanted.uuid}: the disk was replaced since the bundle was written. What the node has kept is "
+                "restored by cryptsetup luksHeaderRestore (docs/encryption.md); if it shall be the other one, name it: "
+                f"replace={self._name}"
+            )
         elif state.intact and not state.current:
             yield (
                 f"the header of {device} is intact, and differs from the one to restore: keys were added or removed "
@@ -174,6 +184,12 @@ class DiskHeader:
                 f"{device} holds {', '.join(state.signatures)} and no remains of a header; if that may be lost, "
                 f"name it: replace={self._name}"
             )
+
+    @property
+    def _later(self) -> str:
+        """The UUID of the header that the node has kept last, that of the wanted one when it has none."""
+        kept = backups_of(self._backup_dir, f"{OWN_LABEL}{self._name}")
+        return kept[-1].stem[-UUID_LENGTH:] if kept else self._wanted.uuid
 
     def _keep(self) -> None:
         """Copy the place of the header. The name is made of the content: a killed run leaves no second copy."""
