@@ -291,7 +291,8 @@ def test_what_is_left_of_a_damaged_header_is_erased_with_its_keyslots(disks: lis
 
 @pytest.mark.parametrize("more", [{}, {"force_wipe": True}])
 def test_a_disk_whose_header_is_gone_is_not_taken_for_a_blank_one(disks: list[Path], more: dict[str, Any]) -> None:
-    disk, other = disks[:2]
+    disk, other = disks
+    converge(with_first(params([other], None), name=f"luks-{disk.stem}-{other.stem}"))
     wanted = params([disk], None)
     found = converge(wanted)["devices"][str(disk)]
     backup = Path(found["header_backup"]["path"])
@@ -302,8 +303,6 @@ def test_a_disk_whose_header_is_gone_is_not_taken_for_a_blank_one(disks: list[Pa
     failed = direct("luks_clevis_bind", with_first(wanted, **more))
     assert failed["failed"] and f"{backup} is a backup of the one that luks-{disk.stem} had" in failed["msg"]
     assert digest(disk) == before
-    longer = with_first(params([other], None), name=f"luks-{disk.stem}-{other.stem}")
-    converge(longer)
     argv = ["cryptsetup", "luksHeaderRestore", "--batch-mode", "--header-backup-file", str(backup), str(disk)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     assert converge(wanted)["devices"][str(disk)]["uuid"] == found["uuid"]
