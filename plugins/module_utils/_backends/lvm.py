@@ -490,7 +490,8 @@ def refusals(one: Wanted, stack: Stack) -> list[str]:
     if stack.fstab and stack.device and not (stack.signatures or stack.holder or stack.group or one.replaced):
         found.append(
             f"{one.device} is blank, and the line of {one.mountpoint} in fstab says that it was not: is it the right "
-            "disk, with the header that it had? A new disk takes its place by replace_disk.yml"
+            "disk, with the header that it had? A new disk takes its place by replace_disk.yml; if the data was given "
+            "up, take the line out"
         )
     if stack.holder and stack.holder != one.group:
         found.append(f"{one.device} belongs to volume group {stack.holder}, not {one.group}")
