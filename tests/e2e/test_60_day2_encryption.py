@@ -125,6 +125,8 @@ def test_a_disk_gets_its_damaged_header_back(lab: Lab) -> None:
     wait_until("node3 unlocks the others", lambda: lab.ok("node3", "ls /dev/mapper/luks-gv0 /dev/mapper/luks-gv1"), 600)
     assert not lab.ok("node3", "test -e /dev/mapper/luks-bmv0")
 
+    taken = lab.playbook("encryption.yml")
+    assert taken.rc != 0 and "is a backup of the one that luks-bmv0 had" in " ".join(taken.output.split())
     asked = ["-e", "host=node3", "-e", "disk=bmv0"]
     wrong = lab.playbook("restore_header.yml", "-e", "host=node3", "-e", "disk=gv0")
     assert wrong.rc == 0 and changed(wrong) == {}, "an intact header was touched"
