@@ -12,6 +12,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.personal.cluster.plugins.filter.disks import disk_names
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight import tang
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import Host, Site
 
@@ -255,6 +256,30 @@ def test_machines_that_would_begin_with_an_empty_disk() -> None:
     assert bound_to([{"name": "db", "node": "node1", "disks": [shared, local]}]) == ["db"]
     assert bound_to([{"name": "db", "node": "node2", "disks": [local]}]) == []
     assert bound_to([{"name": "db", "node": "node1", "disks": [local], "state": "absent"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices", "volumes"),
+    [
+        ("gv0", ["/dev/a"], ["gv0"]),
+        ("gv1b,gv0", ["/dev/c", "/dev/a"], ["gv0", "gv1"]),
+        ("bmv0", ["/dev/d"], []),
+    ],
+)
+def test_the_disks_that_are_replaced(asked: str, devices: list[str], volumes: list[str]) -> None:
+    disks = [
+        {"device": "/dev/a", "volume": "gv0"},
+        {"device": "/dev/b", "volume": "gv1"},
+        {"device": "/dev/c", "volume": "gv1", "name": "gv1b"},
+        {"device": "/dev/d", "volume": "bmv0"},
+    ]
+    told = yaml.safe_load((REPOSITORY / "playbooks/vars/replaced_disk.yml").read_text())
+    own = {name: trust_as_template(text) for name, text in told.items()}
+    # What the filter of the collection makes of them, which is not loaded here.
+    known = {"__replace_names": disk_names(disks), "__replace_disks": disks, "__gluster_names": ["gv0", "gv1"]}
+    templar = Templar(loader=DataLoader(), variables={**own, **known, "disk": asked})
+    found = [templar.template(trust_as_template(f"{{{{ __replace_{what} }}}}")) for what in ("devices", "volumes")]
+    assert found == [devices, volumes]
 
 
 def due_for_growth(disks: dict[str, list[dict[str, str]]], bricks: int, mark: str | None) -> list[str]:
