@@ -351,6 +351,7 @@ def site(home: Path, **more: Any) -> dict[str, Path]:
         "cluster_recovery_passphrase": PASSPHRASE,
         "cluster_backup_passphrase": "another passphrase",
         "cluster_escrow_passphrase": SECRET,
+        "encryption_header_backup_dir": "/var/backups/headers",
         **more,
     }
     groups = {"nodes": {"hosts": nodes}}
@@ -365,7 +366,7 @@ def save_headers(home: Path, disks: dict[str, Path]) -> None:
         wanted = {
             "devices": [{"device": str(disk), "name": f"luks-{node}", "state": "present"}],
             "format": CHEAP,
-            "header_backup_dir": str(home / "backups/personal-cluster/luks-headers"),
+            "header_backup_dir": str(home / "backups/headers"),
         }
         assert not direct("luks_clevis_bind", wanted).get("failed")
 
@@ -400,7 +401,7 @@ def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
 
     add_key(disks["node1"], "another")
     rc, said, _ = run_play(tmp_path, "escrow")
-    assert rc != 0 and f"node1: {disks['node1']} has no backup of its present header" in said
+    assert rc != 0 and f"node1: {disks['node1']} has no header with a backup" in said
     before = metadata(disks["node1"])
     rc, said, _ = run_play(tmp_path, "restore_header", "-e", "host=node1", "-e", "disk=gv0", "-e", "replace=gv0")
     assert rc == 0 and metadata(disks["node1"]) != before, said
