@@ -15,7 +15,8 @@ pytestmark = pytest.mark.long
 
 LAYERS = ["--tags", "encryption,storage"]
 VOLUMES = [f"gv{number}" for number in range(2, 8)]
-SECOND_BRICKS = VOLUMES[:3]
+# Twelve disks a node and eight volumes, with the three that the lab has.
+LOOPS = dict(enumerate([(name, name) for name in VOLUMES] + [(name, f"{name}b") for name in VOLUMES[:3]]))
 ONE = {
     "cluster_disks": [{"device": "/dev/disk/by-id/virtio-gv0", "volume": "gv0"}],
     "storage_volumes": [{"name": "gv0", "group": "virt"}],
@@ -29,16 +30,12 @@ def attach(lab: Lab, node: str, numbers: Iterable[int]) -> None:
         lab.out(node, f"losetup {device} || {{ truncate -s 640M {file} && losetup {device} {file}; }}")
 
 
-def grown(more: Mapping[int, tuple[str, str]] = {}) -> dict[str, object]:
-    """Return what the inventory of a cluster of twelve disks a node and eight volumes says.
-
-    :param more: further loop devices, each with its volume and the name of its brick.
-    """
-    names = [(volume, volume) for volume in VOLUMES] + [(volume, f"{volume}b") for volume in SECOND_BRICKS]
+def grown(loops: Mapping[int, tuple[str, str]]) -> dict[str, object]:
+    """Return what the inventory says when each node gives these loop devices too, each with its volume and brick."""
     disks = [{"device": f"/dev/disk/by-id/virtio-{name}", "volume": name} for name in ("gv0", "gv1", "bmv0")]
-    loops = {**dict(enumerate(names)), **more}
     disks += [{"device": f"/dev/loop{n}", "volume": volume, "name": name} for n, (volume, name) in loops.items()]
-    volumes = [{"name": name, "options": {"cluster.quorum-type": "auto"}} for name in VOLUMES]
+    more = sorted({volume for volume, _ in loops.values()} - {"gv0", "gv1"})
+    volumes = [{"name": name, "options": {"cluster.quorum-type": "auto"}} for name in more]
     return {"cluster_disks": disks, "storage_volumes": [{"name": "gv0", "group": "virt"}, {"name": "gv1"}, *volumes]}
 
 
@@ -55,9 +52,9 @@ def test_a_run_without_a_change_costs_the_same_with_more_disks_and_volumes(lab: 
     assert one.rc == 0
     few = no_change(lab)
     for node in NODES:
-        attach(lab, node, range(9))
+        attach(lab, node, LOOPS)
     inventory = tmp_path / "grown.json"
-    inventory.write_text(json.dumps(grown()))
+    inventory.write_text(json.dumps(grown(LOOPS)))
     made = lab.playbook("site.yml", *LAYERS, "-e", f"@{inventory}", limit=2400)
     assert made.rc == 0
     many = no_change(lab, "-e", f"@{inventory}")
