@@ -21,8 +21,14 @@ description:
     agent that unlocks at boot.
   - Headers are formatted with room for two bindings to many servers. In one that something else has formatted a second
     one may find none; the binding that is there stays then, and the error says what to do.
-  - The present binding is read from the header alone. A server that does not answer is a warning, and an error only
-    where a new binding is needed; nothing was written to the disk then.
+  - The policy of the present binding is read from the header, without a secret. A binding that has the declared policy
+    is tried, as at boot, in each run in which all that it asks answers, also in check mode. One that does not unlock
+    its disk any more is made anew, whatever O(rotation) says, for example after registers of the TPM have changed. That
+    needs O(passphrase), O(keyfile) or O(recovery_key).
+  - A server that does not answer is a warning, and an error only where a new binding is needed; nothing was written to
+    the disk then.
+  - Where clevis itself cannot make a binding, the header keeps its bytes. One that was made and does not unlock is
+    taken away again by cryptsetup, each time as one change of the header, so its keyslots and tokens are as before.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: personal.cluster.engine
 requirements:
@@ -92,7 +98,7 @@ options:
             elements: dict
             suboptions:
               url:
-                description: Base URL of the server.
+                description: Base URL of the server. The name of the node and the addresses of its cards are refused.
                 type: str
                 required: true
               thp:
@@ -113,8 +119,8 @@ options:
             suboptions:
               pcr_ids:
                 description:
-                  - Registers that must be as they are now. A change of what they measure locks the disk until the
-                    recovery passphrase opens it and the binding was made anew.
+                  - Registers that must be as they are now. A change of what they measure locks the disk, until the
+                    next run opens it with the passphrase and makes the binding anew.
                 type: list
                 elements: int
               pcr_bank:

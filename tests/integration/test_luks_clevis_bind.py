@@ -375,6 +375,37 @@ def test_tpm_alone_and_with_servers(tangs: list[Tang], disks: list[Path], tpm: N
     assert not unlocks(disk, found["keyslot"]), "the TPM alone"
 
 
+def test_a_binding_that_unlocks_no_more_is_made_anew(disks: list[Path], tpm: None) -> None:
+    wanted = {**params([disks[0]], None), "policy": {"tpm2": {"pcr_bank": "sha256", "pcr_ids": [7]}}}
+    converge(wanted)
+    # As a change of the firmware's settings does.
+    subprocess.run(["tpm2_pcrextend", f"7:sha256={'ab' * 32}"], check=True)
+    assert not unlocks(disks[0], 1)
+    before = digest(disks[0])
+    failed = direct("luks_clevis_bind", {**wanted, "passphrase": None})
+    assert failed["failed"] and "no valid passphrase and no binding decrypts" in failed["msg"]
+    assert digest(disks[0]) == before
+    done = converge({**wanted, "rotation": "ignore"})
+    assert "in keyslot 2 because its binding unlocks it no more" in done["actions"][0]
+    assert unlocks(disks[0], 2) and sorted(metadata(disks[0])["keyslots"]) == ["0", "2"]
+
+
+def test_a_passphrase_in_the_keyslot_of_a_binding_stays(tangs: list[Tang], disks: list[Path]) -> None:
+    disk = disks[0]
+    wanted = params([disk], [tangs[0].entry()])
+    converge(wanted)
+    token = json.dumps(metadata(disk)["tokens"]["0"])
+    subprocess.run(["cryptsetup", "luksKillSlot", "-q", str(disk), "1"], check=True)
+    add = ["cryptsetup", "luksAddKey", "--batch-mode", "--key-slot", "1", "--pbkdf-memory", "32", str(disk)]
+    subprocess.run(add, input=f"{PASSPHRASE}\n{RECOVERY}".encode(), check=True)
+    # cryptsetup takes a keyslot out of its tokens; other tools put back what they know.
+    subprocess.run(["cryptsetup", "token", "remove", "--token-id", "0", str(disk)], check=False)
+    subprocess.run(["cryptsetup", "token", "import", "--token-id", "0", str(disk)], input=token.encode(), check=True)
+    done = converge(wanted)
+    assert any("remove orphan clevis token 0" in action for action in done["actions"])
+    assert opens(disk, 1, RECOVERY.encode()) and unlocks(disk, 2)
+
+
 def test_no_tpm(disks: list[Path]) -> None:
     wanted = {**params(disks, None), "policy": {"tpm2": {}}}
     before = digest(disks[0])

@@ -209,6 +209,17 @@ def test_a_server_that_fails_during_the_bind_leaves_the_header_as_it_was(
     converges(params(disk, tang))
 
 
+def test_a_bind_that_fails_its_test_leaves_no_trace(tang: dict[str, str], fading: type[Fading], disk: Path) -> None:
+    converges(params(disk, tang))
+    before = metadata(disk)
+    # It advertises its keys, and recovers nothing: no POST is answered.
+    fading.left = 1000
+    failed = run(params(disk, {"url": fading.url, "thp": tang["thp"]}))
+    assert failed["failed"] and "the new binding failed its test and was removed" in failed["msg"]
+    assert metadata(disk) == before and unlocks(disk)
+    converges(params(disk, tang))
+
+
 def silent(tang: dict[str, str]) -> dict[str, str]:
     return {**tang, "url": "http://127.0.0.1:9"}
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.personal.cluster.plugins.module_utils import _addresses as addresses
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import binder as clevis
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import tokens as clevis_tokens
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
@@ -205,6 +207,25 @@ def test_faults(wanted: Policy, says: str) -> None:
 def test_no_fault_in_good_policies() -> None:
     for wanted in (policy((ONE, "t")), policy((ONE, "t"), (TWO, "t")), policy((ONE, "t"), pin="sss")):
         assert clevis.Clevis(Answers(), 5).faults(wanted) == []
+
+
+def test_a_policy_never_asks_the_node_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "is_own_address", lambda address: address in ("10.0.0.1", "fd00::1", "127.0.0.1"))
+    monkeypatch.setattr(socket, "gethostname", lambda: "node1")
+    own = ["http://10.0.0.1:7500", "10.0.0.1", "http://[fd00::1]:7500", "http://node1.lan", "http://NODE1:7500"]
+    # A loopback address may lead anywhere, through a tunnel.
+    others = ["http://10.0.0.2:7500", "http://127.0.0.1:7500", "http://node10", "http://[fd00::2", ""]
+    for url in own + others:
+        inner = {"tang": [{"url": url, "thp": "x"}], "threshold": 1}
+        found = clevis.Clevis(Answers(), 5).faults(Policy.of({"tpm2": {}, "sss": [inner], "threshold": 2}))
+        assert found == (
+            [
+                f"{url} is this node itself: it would unlock its disks for whoever carries it away; leave it "
+                "out of the policy of this node"
+            ]
+            if url in own
+            else []
+        )
 
 
 def test_obstacles_name_server_and_remedy() -> None:

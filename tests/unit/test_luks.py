@@ -230,6 +230,25 @@ def test_rotation() -> None:
     assert plan.steps == [] and "not bound again although the key was rotated" in plan.warnings[0]
 
 
+@pytest.mark.parametrize("rotation", ["rebind", "report", "ignore"])
+def test_a_binding_that_unlocks_no_more_is_made_anew(rotation: str) -> None:
+    assert sentences(replace(DONE, dead=(1,)), binder=Binder(rotation=rotation)) == [
+        "bind /dev/a to http://t1 in keyslot 2 because its binding unlocks it no more, and prove that it unlocks",
+        "let /dev/a try keyslot 2 first",
+        "remove the binding of /dev/a to http://t1 from keyslot 1",
+        SAVE,
+    ]
+
+
+def test_of_two_bindings_the_one_that_unlocks_stays() -> None:
+    disk = replace(DONE, keyslots=(0, 1, 2), tokens=(0, 1), bindings=(FRESH, luks.Binding(1, 2, WANTED)), dead=(1,))
+    assert sentences(disk) == [
+        "let /dev/a try keyslot 2 first",
+        "remove the binding of /dev/a to http://t1 from keyslot 1",
+        SAVE,
+    ]
+
+
 def test_silent_server_is_a_warning() -> None:
     plan = resource().plan(luks.State({"/dev/a": DONE}, {"http://t1": None}))
     assert plan.steps == [] and plan.refusals == []
@@ -577,6 +596,42 @@ def test_read_bound_device(tmp_path: Path, release: str) -> None:
     image.write_bytes(disk.read_bytes()[:-1] + b"x")
     os.truncate(image, HEADER_SIZE)
     assert not devices.read().disks[str(disk)].saved
+
+
+@pytest.mark.parametrize("policy", ["http://t1", None])
+@pytest.mark.parametrize("state", ["opened", "closed", "unbound"])
+def test_the_binding_that_may_stay_is_tried_once(tmp_path: Path, state: str, policy: str | None) -> None:
+    binder, disk = Binder(), str(head(tmp_path, "trixie"))
+    devices = resource(wish(state, policy, device=disk), binder=binder, run=Recording(dump("trixie", "tang")))
+    assert [devices.read().disks[disk].dead for _ in range(2)] == [(), ()]
+    assert binder.calls == (["prove 1"] if policy and state != "unbound" else [])
+    binder = Binder(proves=False)
+    devices = resource(wish(state, policy, device=disk), binder=binder, run=Recording(dump("trixie", "tang")))
+    assert devices.read().disks[disk].dead == ((1,) if policy and state != "unbound" else ())
+
+
+def test_a_binding_is_not_judged_without_its_servers_or_clevis(tmp_path: Path) -> None:
+    class Away(Binder):
+        def look(self, urls: Collection[str]) -> luks.Servers:
+            return dict.fromkeys(urls)
+
+    class Missing(Binder):
+        def proves(self, device: str, slot: int) -> bool:
+            raise NotYet("clevis is not installed")
+
+    disk = str(head(tmp_path, "trixie"))
+    for binder in (Away(proves=False), Missing()):
+        found = resource(wish(device=disk), binder=binder, run=Recording(dump("trixie", "tang"))).read()
+        assert found.disks[disk].dead == () and binder.calls == []
+
+
+def test_a_passphrase_in_the_keyslot_of_a_binding_is_not_taken_for_the_binding(tmp_path: Path) -> None:
+    data = json.loads(dump("trixie", "tang"))
+    data["keyslots"]["1"]["kdf"] = {"type": "argon2id", "time": 4}
+    disk = str(head(tmp_path, "trixie"))
+    for proves, orphans in ((True, 0), (False, 1)):
+        devices = resource(wish(device=disk), binder=Binder(proves=proves), run=Recording(json.dumps(data)))
+        assert len(devices.read().disks[disk].orphans) == orphans
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.tokens import server_name
 from ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind import POLICY_OPTIONS
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import (
     CLUSTER,
@@ -134,21 +134,13 @@ def _policy(host: Host) -> tuple[Policy | None, list[str]]:
 
 def _leads_to(url: str, host: Host) -> bool:
     """Say whether a host that asks ``url`` asks itself: under an address or a name that it has, or as localhost."""
-    name = _server_name(url)
+    name = server_name(url)
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
         names = ("localhost", host.name, str(host.node.get("hostname", "")))
         return name.split(".")[0] in {own.lower().split(".")[0] for own in names if own}
     return address.is_loopback or address.is_unspecified or str(address) in _addresses(host)
-
-
-def _server_name(url: str) -> str:
-    """Return the name or address in a URL, lower case; curl takes one without a scheme. Empty when there is none."""
-    try:
-        return urlsplit(url if "://" in url else f"//{url}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _addresses(host: Host) -> set[str]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._addresses import is_own_card
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import tokens
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import TPM, Policy
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.tokens import Json
@@ -100,7 +101,12 @@ class Clevis:
 
     def faults(self, policy: Policy) -> list[str]:
         """Return what is wrong with a policy whatever the servers say."""
-        return policy.faults()
+        own = [url for url, _ in policy.servers if is_own_card(tokens.server_name(url))]
+        return policy.faults() + [
+            f"{url} is this node itself: it would unlock its disks for whoever carries it away; leave it out of the "
+            "policy of this node"
+            for url in dict.fromkeys(own)
+        ]
 
     def obstacles(self, policy: Policy, servers: Servers) -> list[str]:
         """Return why a new binding must not be made with what the servers advertise."""
@@ -229,6 +235,7 @@ def _reason(stderr: str) -> str:
             "its header has no room for a second binding of that size; name fewer servers, or take the present binding "
             "away first, while the recovery passphrase opens the disk: state unbound"
         )
-    if "No key available" in stderr or not stderr.strip():
+    # Without a passphrase that is valid, clevis lets the present bindings authorise the new one.
+    if "No key available" in stderr or "Unsealing jwk from TPM failed" in stderr or not stderr.strip():
         return "no valid passphrase and no binding decrypts; pass the recovery passphrase"
     return stderr.strip()[-1000:]

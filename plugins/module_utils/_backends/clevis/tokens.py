@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
@@ -57,6 +58,14 @@ def public_keys(answer: str) -> list[Json]:
 def server(text: str) -> str:
     """Return a base URL in the one form in which two of them can be compared."""
     return text.rstrip("/")
+
+
+def server_name(url: str) -> str:
+    """Return the name or address in a URL, lower case; curl takes one without a scheme. Empty when there is none."""
+    try:
+        return urlsplit(url if "://" in url else f"//{url}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def pcr_ids(numbers: Iterable[Any]) -> str:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import socket
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._addresses import addresses_of, is_this_host
 
 MEMBER = "3"
 
@@ -37,28 +38,6 @@ def parse_pool(root: ET.Element) -> tuple[Peer, ...]:
         )
         for peer in root.iter("peer")
     )
-
-
-def addresses_of(name: str) -> frozenset[str]:
-    """Return the addresses that ``name`` resolves to; none when it does not."""
-    try:
-        return frozenset(str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
-    except OSError:
-        return frozenset()
-
-
-def is_this_host(name: str) -> bool:
-    """Say whether ``name`` is this host: its own name, or an address that a socket can be bound to."""
-    if name == socket.gethostname():
-        return True
-    for address in addresses_of(name):
-        try:
-            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-                probe.bind((address, 0))
-                return True
-        except OSError:
-            continue
-    return False
 
 
 def local_by(name: str) -> Callable[[str], bool]:

@@ -210,7 +210,7 @@ class Changer(Generic[Policy]):
 
     def remove_key(self, wish: Wish[Policy], slot: int, keeper: Binding) -> None:
         """Remove the passphrase beside a binding that is proven to unlock."""
-        if keeper.keyslot is None or not self._proves(wish.device, keeper.keyslot):
+        if keeper.keyslot is None or not self.proves(wish.device, keeper.keyslot):
             raise ClusterError(
                 f"{wish.device}: the binding in keyslot {keeper.keyslot} does not unlock it, so the {wish.key.name} "
                 "was not removed; see that its servers answer"
@@ -228,13 +228,14 @@ class Changer(Generic[Policy]):
     def remove_binding(self, device: str, binding: Binding, keeper: Binding) -> None:
         """Remove a binding beside one that is proven to unlock."""
         slot = keeper.keyslot
-        if slot is None or not self._proves(device, slot):
+        if slot is None or not self.proves(device, slot):
             raise ClusterError(
                 f"{device}: the binding in keyslot {slot} does not unlock it, so no other one was removed"
             )
         self._drop(device, binding)
 
-    def _proves(self, device: str, slot: int) -> bool:
+    def proves(self, device: str, slot: int) -> bool:
+        """Tell whether a binding unlocks the device; one that was seen to is not tried again."""
         if (device, slot) not in self._proven and self._binder.proves(device, slot):
             self._proven.add((device, slot))
         return (device, slot) in self._proven

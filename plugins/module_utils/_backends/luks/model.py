@@ -155,7 +155,7 @@ class Binding:
     """One clevis token; without a keyslot that still exists it is an orphan.
 
     ``first``: the keyslot is tried before the others, so that an unattended unlock does not spend the seconds
-    and the memory that the passphrase's keyslots cost.
+    and the memory that the passphrase's keyslots cost. ``by_clevis``: the keyslot is made as clevis makes them.
     """
 
     token: int
@@ -163,6 +163,7 @@ class Binding:
     policy: Json
     tang_keys: tuple[Json, ...] = ()
     first: bool = False
+    by_clevis: bool = True
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ class Disk:
     ``key_slots`` and ``recovery_slots`` are those that the declared keys open, as far as that was tried.
     ``left_backups`` are those of the header that is to be erased. ``leftover`` is a keyslot that a killed bind
     left, and nobody has the key of. ``sector_size`` is in bytes. ``outlived`` are, of a disk without a LUKS2 header,
-    the backups of headers that had its name, the latest last.
+    the backups of headers that had its name, the latest last. ``dead`` are the keyslots of bindings that have the
+    declared policy and unlock nothing, although all that they ask answers.
     """
 
     kind: str
@@ -199,6 +201,7 @@ class Disk:
     leftover: Optional[int] = None
     sector_size: int = 0
     outlived: tuple[str, ...] = ()
+    dead: tuple[int, ...] = ()
 
     @property
     def live(self) -> tuple[Binding, ...]:

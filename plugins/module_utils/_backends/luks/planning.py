@@ -259,9 +259,13 @@ class DiskPlan(Generic[Policy]):
         wanted = self.binder.canonical(policy)
         same = [binding for binding in live if self.binder.agree(binding.policy, wanted)]
         missing = self.binder.missing(policy, servers)
-        reasons = [self.binder.outdated(_plain(binding), policy, servers) for binding in same]
+        dead = [binding.keyslot in self.disk.dead for binding in same]
+        reasons = [
+            self.binder.outdated(_plain(binding), policy, servers) or ("its binding unlocks it no more" if gone else "")
+            for binding, gone in zip(same, dead, strict=True)
+        ]
         keeper = next((binding for binding, reason in zip(same, reasons, strict=True) if not reason), None)
-        anew = not same or (keeper is None and self.binder.rebinds() and not missing)
+        anew = not same or (keeper is None and (self.binder.rebinds() or all(dead)) and not missing)
         self._tell_silent(policy, anew, bool(missing))
         if keeper is not None:
             return keeper, ""

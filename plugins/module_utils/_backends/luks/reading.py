@@ -164,7 +164,8 @@ class Reader:
         live = [slot for slot in token["keyslots"] if slot in keyslots]
         if not live:
             return Binding(number, None, policy, keys)
-        return Binding(number, int(live[0]), policy, keys, keyslots[live[0]].get("priority") == PREFERRED)
+        slot = keyslots[live[0]]
+        return Binding(number, int(live[0]), policy, keys, slot.get("priority") == PREFERRED, _by_clevis(slot))
 
     def backup(self, name: str, uuid: str) -> Path:
         """Return where the backup of a header belongs."""
@@ -182,10 +183,8 @@ class Reader:
         """Return the keyslot that a bind was killed in: noted, made as clevis makes them, and without a token."""
         note = self.note(name, uuid)
         slot = note.read_text().strip() if name and note.exists() else ""
-        kdf = data["keyslots"].get(slot, {}).get("kdf", {})
         bound = any(slot in token["keyslots"] for token in data["tokens"].values())
-        made_by_clevis = (kdf.get("type"), kdf.get("iterations")) == CLEVIS_KDF
-        return int(slot) if made_by_clevis and not bound else None
+        return int(slot) if _by_clevis(data["keyslots"].get(slot, {})) and not bound else None
 
     def backups(self, uuid: str) -> list[Path]:
         """Return all backups of a header, whatever the name of its device was."""
@@ -223,6 +222,11 @@ def head(path: str) -> Optional[bytes]:
         raise ClusterError(
             f"{path} cannot be read: {error.strerror}; check the path, the disk and its cable"
         ) from error
+
+
+def _by_clevis(keyslot: Json) -> bool:
+    kdf = keyslot.get("kdf", {})
+    return (kdf.get("type"), kdf.get("iterations")) == CLEVIS_KDF
 
 
 def _header_size(data: Json) -> int:

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which names and addresses mean this host."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+
+def addresses_of(name: str) -> frozenset[str]:
+    """Return the addresses that ``name`` resolves to; none when it does not."""
+    try:
+        return frozenset(str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
+    except OSError:
+        return frozenset()
+
+
+def is_own_address(address: str) -> bool:
+    """Say whether an address is one of this host: a socket can be bound to it."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.bind((address, 0))
+            return True
+    except OSError:
+        return False
+
+
+def is_this_host(name: str) -> bool:
+    """Say whether ``name`` is this host: its own name, or one of its addresses."""
+    return name == socket.gethostname() or any(map(is_own_address, addresses_of(name)))
+
+
+def is_own_card(name: str) -> bool:
+    """Say whether ``name`` is this host's own name, or the address of one of its network cards; no name is resolved."""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name.split(".")[0].lower() == socket.gethostname().split(".")[0].lower()
+    return not address.is_loopback and is_own_address(name)
