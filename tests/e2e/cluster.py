@@ -167,6 +167,16 @@ def guest_counter(lab: Lab, node: str, guest: str) -> int:
     return int(found.group(1)) if found else 0
 
 
+def lost_writes(lab: Lab, node: str, guest: str) -> list[int]:
+    """Return which of the last values that a guest wrote are not where it wrote them, in two shards of its disk."""
+    last = guest_counter(lab, node, guest)
+    read = "dd if={} bs=1M skip={} count=13 iflag=direct status=none"
+    text = lab.out(node, f"{{ {read.format(image(guest), 1)}; {read.format(image(guest), 65)}; }} | tr -d '\\0'")
+    found = {int(value) for value in re.findall(rf"^personal-cluster-guest counter=(\d+) name={guest} *$", text, re.M)}
+    # It keeps 200, and writes on while they are read.
+    return sorted(set(range(max(1, last - 180), last + 1)) - found)
+
+
 def brick_contents(lab: Lab) -> dict[str, str]:
     """Return the names and checksums of what lies on each node's brick of gv0 while no guest writes."""
     files = "find . -name '.glusterfs*' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
@@ -183,7 +193,7 @@ def brick_contents(lab: Lab) -> dict[str, str]:
 
 @contextlib.contextmanager
 def longest_pause(lab: Lab, node: str, guest: str) -> Iterator[None]:
-    """Print for how long a guest's counter stood still at most, and fail when it ever went back."""
+    """Print for how long a guest's counter stood still at most; fail when it ever went back, or a write is lost."""
     counts: list[tuple[float, int]] = []
     over = threading.Event()
 
@@ -205,6 +215,7 @@ def longest_pause(lab: Lab, node: str, guest: str) -> Iterator[None]:
     pause = max(later - earlier for earlier, later in pairwise(moments))
     print(f"  {guest} was seen to write {len(counts)} times, and paused {pause:.0f} s at most", flush=True)
     assert all(earlier[1] < later[1] for earlier, later in pairwise(counts)), f"the counter of {guest} went back"
+    assert lost_writes(lab, node, guest) == []
 
 
 def guest_pings(lab: Lab, node: str, guest: str, address: str) -> bool:

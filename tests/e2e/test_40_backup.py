@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from cluster import Lab, guest_counter, guest_running, image, wait_until
+from cluster import Lab, guest_counter, guest_running, image, lost_writes, wait_until
 
 IMAGE = image("g2")
 MARKER = "precious-and-not-made-twice"
@@ -27,6 +27,7 @@ def test_a_destroyed_guest_comes_back_with_its_marker(lab: Lab) -> None:
     first = wait_until("g2 writes again", lambda: guest_counter(lab, "node2", "g2"), 240)
     assert first >= before
     assert wait_until("g2 goes on", lambda: guest_counter(lab, "node2", "g2") > first, 60)
+    assert lost_writes(lab, "node2", "g2") == []
 
 
 def test_restoring_over_a_running_guest_is_refused(lab: Lab) -> None:

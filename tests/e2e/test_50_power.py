@@ -15,6 +15,7 @@ from cluster import (
     guest_counter,
     guest_pings,
     guest_running,
+    lost_writes,
     mounted,
     pending_heals,
     running_guests,
@@ -80,6 +81,7 @@ def test_one_node_loses_power_and_then_everybody_without_tang(lab: Lab) -> None:
     for guest, node in where.items():
         wait_until(f"{guest} runs on {node}", partial(guest_running, lab, node, guest), 600)
         wait_until(f"{guest} writes on", partial(counter_above, lab, node, guest, counted[guest]), 300)
+        assert lost_writes(lab, node, guest) == []
     wait_until("g1 reaches g2", partial(guest_pings, lab, where["g1"], "g1", ADDRESSES["g2"]), 120)
     wait_until("no alert about a node", lambda: node_down(lab) is False, 420)
     for node in NODES:
