@@ -184,6 +184,33 @@ def test_the_gate_is_open_when_all_is_well_and_shut_when_a_host_is_gone(glusterd
     assert gate(glusterds)["healthy"]
 
 
+def start_bricks(cluster: Glusterds) -> None:
+    """Start what was killed of gv1, and wait until clients may write to it."""
+    cluster.xml("volume", "start", "gv1", "force")
+    wait_until(lambda: "<status>0" not in cluster.xml("volume", "status", "gv1", "detail"), "all bricks run")
+
+
+def test_no_bricks_are_added_while_something_waits_to_be_healed(glusterds: Glusterds) -> None:
+    wanted = gv1(glusterds, "gv1a", "gv1b", "gv1c")
+    glusterds.xml("volume", "set", "gv1", "cluster.self-heal-daemon", "off", "cluster.quorum-type", "none")
+    try:
+        for dead, text in (((1,), "without the first"), ((2, 3), "with the first alone")):
+            for number in dead:
+                kill_brick(glusterds, number, "gv1")
+            with mounted(glusterds, "gv1") as top:
+                (top / "torn").write_text(text)
+            start_bricks(glusterds)
+            refused(glusterds, wanted, "to be healed" if dead == (1,) else "split-brain")
+            assert gate(glusterds, timeout=3).get("failed")
+    finally:
+        glusterds.xml("volume", "set", "gv1", "cluster.self-heal-daemon", "on", "cluster.quorum-type", "auto")
+    glusterds.xml("volume", "heal", "gv1", "split-brain", "latest-mtime", "/torn")
+    with mounted(glusterds, "gv1") as top:
+        assert (top / "torn").read_text() == "with the first alone"
+        (top / "torn").unlink()
+    assert gate(glusterds)["healthy"]
+
+
 def test_the_order_of_bricks_within_a_set_is_no_change(glusterds: Glusterds) -> None:
     wanted = gv1(glusterds, "gv1a", "gv1b")
     wanted["bricks"] = [*reversed(wanted["bricks"][:3]), *wanted["bricks"][3:]]

@@ -230,6 +230,23 @@ def test_a_damaged_header_is_restored(tmp_path: Path, start: int, length: int) -
     assert kept.name == f"a-before-restore-{damaged[:12]}.raw" and kept.stat().st_mode & 0o777 == 0o400
 
 
+@pytest.mark.parametrize("replace", [None, "a"], ids=["damaged", "replaced"])
+def test_a_restore_that_was_killed_is_completed(tmp_path: Path, replace: str | None) -> None:
+    disk, folder = make_disk(tmp_path / "a"), tmp_path / "headers"
+    header = backup(disk, folder)
+    data = (folder / f"{header['sha256']}.img").read_bytes()
+    if replace:
+        newer(disk)
+    else:
+        overwrite(disk, 0, 16 * MIB)
+    before = disk.read_bytes()
+    # cryptsetup writes it from its beginning: in the middle of both copies, of the keyslots, and between them.
+    for written in (1, 0x200, 0x1000, 0x3000, 0x4000, 0x5000, 0x8000, 0x9000, 0x10000):
+        disk.write_bytes(data[:written] + before[written:])
+        assert len(restored(disk, header, folder, replace)) == 2
+        assert opens(disk) and digest_of_header(disk) == header["sha256"]
+
+
 def digest_of_header(disk: Path) -> str:
     return hashlib.sha256(disk.read_bytes()[: 16 * MIB]).hexdigest()
 
