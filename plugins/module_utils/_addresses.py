@@ -31,9 +31,24 @@ def is_this_host(name: str) -> bool:
 
 
 def is_own_card(name: str) -> bool:
-    """Say whether ``name`` is this host's own name, or the address of one of its network cards; no name is resolved."""
+    """Say whether ``name`` is this host's own name, or the address of one of its network cards.
+
+    No name is resolved, and loopback addresses do not count: what listens there may be the end of a tunnel.
+    """
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
-        return name.split(".")[0].lower() == socket.gethostname().split(".")[0].lower()
-    return not address.is_loopback and is_own_address(name)
+        host = socket.gethostname().lower()
+        return name.lower() in {host, host.partition(".")[0]} - {"localhost", ""}
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_unspecified or (not address.is_loopback and source_towards(str(address)) == str(address))
+
+
+def source_towards(address: str) -> str:
+    """Return the address from which this host would ask ``address``, its own one alone asks itself. Sends nothing."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return ""

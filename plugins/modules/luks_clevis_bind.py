@@ -24,11 +24,13 @@ description:
   - The policy of the present binding is read from the header, without a secret. A binding that has the declared policy
     is tried, as at boot, in each run in which all that it asks answers, also in check mode. One that does not unlock
     its disk any more is made anew, whatever O(rotation) says, for example after registers of the TPM have changed. That
-    needs O(passphrase), O(keyfile) or O(recovery_key).
+    needs O(passphrase), O(keyfile) or O(recovery_key). Where a new one would not unlock either, it stays, and the run
+    warns.
   - A server that does not answer is a warning, and an error only where a new binding is needed; nothing was written to
     the disk then.
-  - Where clevis itself cannot make a binding, the header keeps its bytes. One that was made and does not unlock is
-    taken away again by cryptsetup, each time as one change of the header, so its keyslots and tokens are as before.
+  - Before a disk is bound, something that is bound to its policy has to come back without a disk; where it does not,
+    and where clevis itself cannot make the binding, the header keeps its bytes. A binding that was made, and does not
+    unlock all the same, is taken away by cryptsetup; keyslots and tokens are as before then.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: personal.cluster.engine
 requirements:

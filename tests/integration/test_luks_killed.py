@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._lock import lock_file, locked_within
@@ -157,20 +157,36 @@ def unlocks(disk: Path) -> bool:
 
 
 class Fading(BaseHTTPRequestHandler):
-    """Hands on what tang says to the first requests; then accepts and never answers, or answers nonsense."""
+    """Hands on what tang says to the first requests; then accepts and never answers, or answers nonsense.
+
+    It advertises keys, and refuses to recover one as often as ``refused`` says.
+    """
 
     url = ""
     upstream = ""
     left = 0
     hangs = True
+    refused = 0
 
     def do_GET(self) -> None:
+        self._hand_on(None)
+
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).refused -= 1
+        if type(self).refused < 0:
+            self._hand_on(asked)
+        else:
+            self.send_error(500)
+
+    def _hand_on(self, asked: bytes | None) -> None:
         cls = type(self)
         cls.left -= 1
         if cls.left < 0 and cls.hangs:
             time.sleep(8)
             return
-        with build_opener(ProxyHandler({})).open(f"{cls.upstream}{self.path}") as answer:
+        headers = {"Content-Type": self.headers["Content-Type"]} if asked else {}
+        with build_opener(ProxyHandler({})).open(Request(f"{cls.upstream}{self.path}", asked, headers)) as answer:
             body = answer.read()
         self.send_response(200)
         self.end_headers()
@@ -193,31 +209,52 @@ def fading(tang: dict[str, str]) -> Iterator[type[Fading]]:
     server.shutdown()
 
 
+# The module asks for the keys; then its trial asks for them, and recovers one; then clevis asks for them.
+TRIAL, BIND, PROOF = 1, 3, 4
+
+
 @pytest.mark.parametrize("hangs", [True, False])
-@pytest.mark.parametrize("policy", [None, "old"])
+@pytest.mark.parametrize(("policy", "moment"), [(None, TRIAL), (None, BIND), ("old", TRIAL), ("old", BIND)])
 def test_a_server_that_fails_during_the_bind_leaves_the_header_as_it_was(
-    tang: dict[str, str], fading: type[Fading], disk: Path, hangs: bool, policy: str | None
+    tang: dict[str, str], fading: type[Fading], disk: Path, hangs: bool, policy: str | None, moment: int
 ) -> None:
     converges(params(disk, tang if policy else None))
     before = header(disk)
-    fading.left, fading.hangs = 1, hangs
+    fading.left, fading.hangs = moment, hangs
     failed = run(params(disk, {"url": fading.url, "thp": tang["thp"]}, tang_timeout=5))
     assert failed["failed"] and f"{disk} was not bound" in failed["msg"], failed
+    assert ("what is bound to its policy would not come back" in failed["msg"]) is (moment == TRIAL)
     assert fading.left < 0, "clevis asked nobody"
     assert header(disk) == before
     assert unlocks(disk) is bool(policy)
     converges(params(disk, tang))
 
 
-def test_a_bind_that_fails_its_test_leaves_no_trace(tang: dict[str, str], fading: type[Fading], disk: Path) -> None:
+def test_a_new_binding_that_fails_its_test_is_taken_away(
+    tang: dict[str, str], fading: type[Fading], disk: Path
+) -> None:
     converges(params(disk, tang))
     before = metadata(disk)
-    # It advertises its keys, and recovers nothing: no POST is answered.
-    fading.left = 1000
+    fading.left, fading.hangs = PROOF, False
     failed = run(params(disk, {"url": fading.url, "thp": tang["thp"]}))
     assert failed["failed"] and "the new binding failed its test and was removed" in failed["msg"]
-    assert metadata(disk) == before and unlocks(disk)
+    assert fading.left < 0 and metadata(disk) == before and unlocks(disk)
     converges(params(disk, tang))
+
+
+def test_a_server_that_recovers_nothing_changes_nothing(tang: dict[str, str], fading: type[Fading], disk: Path) -> None:
+    fading.left = 1000
+    wanted = params(disk, {"url": fading.url, "thp": tang["thp"]})
+    converges(wanted)
+    before = header(disk)
+    fading.refused = 1000
+    kept = run(wanted)
+    assert kept["actions"] == [] and "a new one would not either" in str(kept["warnings"]), kept
+    moved = run(params(disk, {"url": fading.url.replace("127.0.0.1", "localhost"), "thp": tang["thp"]}))
+    assert moved["failed"] and "would not come back" in moved["msg"] and header(disk) == before
+    # An answer that was lost is no reason to bind anew.
+    fading.refused = 1
+    assert run(wanted)["actions"] == [] and fading.refused < 0
 
 
 def silent(tang: dict[str, str]) -> dict[str, str]:

@@ -210,22 +210,26 @@ def test_no_fault_in_good_policies() -> None:
 
 
 def test_a_policy_never_asks_the_node_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "is_own_address", lambda address: address in ("10.0.0.1", "fd00::1", "127.0.0.1"))
-    monkeypatch.setattr(socket, "gethostname", lambda: "node1")
-    own = ["http://10.0.0.1:7500", "10.0.0.1", "http://[fd00::1]:7500", "http://node1.lan", "http://NODE1:7500"]
+    cards = ("10.0.0.1", "fd00::1", "127.0.0.1")
+    monkeypatch.setattr(addresses, "source_towards", lambda address: address if address in cards else "10.0.0.1")
+    monkeypatch.setattr(socket, "gethostname", lambda: "node1.lan")
+    own = ["http://10.0.0.1:7500", "10.0.0.1", "http://[fd00::1]:7500", "http://[::ffff:10.0.0.1]", "http://0.0.0.0"]
+    own += ["http://node1.lan", "http://NODE1:7500"]
     # A loopback address may lead anywhere, through a tunnel.
-    others = ["http://10.0.0.2:7500", "http://127.0.0.1:7500", "http://node10", "http://[fd00::2", ""]
+    others = ["http://10.0.0.2:7500", "http://127.0.0.1:7500", "http://[::ffff:127.0.0.1]", "http://localhost:7500"]
+    others += ["http://node10", "http://node1.example.org", "http://[fd00::2", ""]
     for url in own + others:
         inner = {"tang": [{"url": url, "thp": "x"}], "threshold": 1}
         found = clevis.Clevis(Answers(), 5).faults(Policy.of({"tpm2": {}, "sss": [inner], "threshold": 2}))
-        assert found == (
-            [
-                f"{url} is this node itself: it would unlock its disks for whoever carries it away; leave it "
-                "out of the policy of this node"
-            ]
-            if url in own
-            else []
-        )
+        says = "is this node itself: it would unlock its disks for whoever carries it away; leave it out"
+        assert [fault.partition(" of the policy")[0] for fault in found] == ([f"{url} {says}"] if url in own else [])
+    monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
+    assert not addresses.is_own_card("localhost")
+
+
+def test_the_address_from_which_a_host_asks() -> None:
+    assert addresses.source_towards("127.0.0.1") == "127.0.0.1"
+    assert addresses.source_towards("127.0.0.1.1") == addresses.source_towards("fe80::1") == ""
 
 
 def test_obstacles_name_server_and_remedy() -> None:

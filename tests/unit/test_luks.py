@@ -42,11 +42,20 @@ OPEN = "open /dev/a as luks-a"
 class Binder:
     """Binds to one server; a policy is its URL."""
 
-    def __init__(self, *, proves: bool = True, stale: str = "", rotation: str = "rebind", obstacle: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        proves: bool = True,
+        stale: str = "",
+        rotation: str = "rebind",
+        obstacle: str = "",
+        failing: str = "",
+    ) -> None:
         self.proved = proves
         self.stale = stale
         self.rotation = rotation
         self.obstacle = obstacle
+        self.failing = failing
         self.authority = ""
         self.calls: list[str] = []
 
@@ -94,6 +103,10 @@ class Binder:
     def bind(self, device: str, slot: int, policy: str, passphrase: str, keyfile: str) -> None:
         self.calls.append(f"bind {slot}")
         self.authority = passphrase or keyfile or "a binding"
+
+    def fails(self, policy: str) -> str:
+        self.calls.append("try the policy")
+        return self.failing
 
     def secret(self, device: str, slot: int) -> str:
         self.calls.append(f"secret {slot}")
@@ -215,10 +228,30 @@ def test_doubles_and_orphans_go_and_the_right_binding_stays() -> None:
     double, orphan = luks.Binding(1, 2, WANTED), luks.Binding(2, None, OTHER)
     disk = replace(DONE, keyslots=(0, 1, 2), tokens=(0, 1, 2), bindings=(FRESH, double, orphan))
     assert sentences(disk) == [
-        "remove the binding of /dev/a to http://t1 from keyslot 2",
         "remove orphan clevis token 2 of /dev/a",
+        "remove the binding of /dev/a to http://t1 from keyslot 2",
         SAVE,
     ]
+
+
+def test_an_orphan_goes_before_clevis_takes_the_number_of_its_token() -> None:
+    orphan = luks.Binding(1, None, OTHER)
+    disk = replace(DONE, tokens=(0, 1), bindings=(replace(FRESH, policy=OTHER), orphan))
+    assert sentences(disk)[:2] == [
+        "remove orphan clevis token 1 of /dev/a",
+        "bind /dev/a to http://t1 in keyslot 2 instead of http://t2, and prove that it unlocks",
+    ]
+    devices = resource()
+    assert devices.plan(luks.State({"/dev/a": disk}, UP)).predicted.disks["/dev/a"].bindings[0].token == 1
+
+
+@pytest.mark.parametrize("other", [WANTED, OTHER])
+def test_of_two_tokens_on_one_keyslot_the_later_one_goes_alone(other: dict[str, Any]) -> None:
+    later = luks.Binding(1, 1, other, shared=True)
+    disk = replace(DONE, tokens=(0, 1), bindings=(FRESH, later))
+    assert sentences(disk) == ["remove clevis token 1 of /dev/a; keyslot 1 holds the key of another token", SAVE]
+    swapped = replace(disk, bindings=(replace(FRESH, policy=OTHER), replace(later, policy=WANTED)))
+    assert sentences(swapped)[0].startswith("bind /dev/a to http://t1 in keyslot 2")
 
 
 def test_rotation() -> None:
@@ -608,6 +641,42 @@ def test_the_binding_that_may_stay_is_tried_once(tmp_path: Path, state: str, pol
     binder = Binder(proves=False)
     devices = resource(wish(state, policy, device=disk), binder=binder, run=Recording(dump("trixie", "tang")))
     assert devices.read().disks[disk].dead == ((1,) if policy and state != "unbound" else ())
+    assert binder.calls == (["prove 1", "try the policy", "prove 1"] if policy and state != "unbound" else [])
+
+
+def test_a_binding_is_kept_when_a_new_one_would_not_unlock_either(tmp_path: Path) -> None:
+    disk = str(head(tmp_path, "trixie"))
+    binder = Binder(proves=False, failing="the TPM is off")
+    wanted = replace(wish(device=disk), name="luks-x")
+    devices = resource(wanted, binder=binder, run=Recording(dump("trixie", "tang")), backup=str(tmp_path))
+    plan = devices.plan(devices.read())
+    assert [step.sentence for step in plan.steps] == [
+        f"back up the LUKS header of {disk} to {tmp_path}",
+        f"open {disk} as luks-x",
+    ]
+    assert plan.refusals == [] and binder.calls == ["prove 1", "try the policy"]
+    assert plan.warnings == [f"{disk} was not unlocked by its binding, and a new one would not either: the TPM is off"]
+
+
+def test_nothing_is_bound_to_a_policy_that_yields_nothing(tmp_path: Path) -> None:
+    binder, run = Binder(failing="the server recovers nothing"), Recording(dump("trixie", "tang"))
+    path = head(tmp_path, "trixie")
+    with pytest.raises(ClusterError, match="what is bound to its policy would not come back: the server recovers"):
+        apply(replace(DONE, bindings=(luks.Binding(0, 1, OTHER),)), path, binder, run)
+    assert binder.calls == ["try the policy"]
+
+
+def test_without_a_free_keyslot_a_dead_binding_stays() -> None:
+    full = replace(DONE, keyslots=tuple(range(luks.KEYSLOTS)), dead=(1,))
+    plan = resource().plan(luks.State({"/dev/a": full}, UP))
+    assert plan.steps == [] and plan.refusals == []
+    assert "gets no other one: all 32 keyslots are in use" in plan.warnings[0]
+
+
+def test_a_binding_that_works_stays_when_nothing_is_bound_anew() -> None:
+    disk = replace(DONE, keyslots=(0, 1, 2), tokens=(0, 1), bindings=(FRESH, luks.Binding(1, 2, WANTED)), dead=(1,))
+    steps = sentences(disk, binder=Binder(stale="the key was rotated", rotation="ignore"))
+    assert steps[:2] == ["let /dev/a try keyslot 2 first", "remove the binding of /dev/a to http://t1 from keyslot 1"]
 
 
 def test_a_binding_is_not_judged_without_its_servers_or_clevis(tmp_path: Path) -> None:
@@ -629,9 +698,18 @@ def test_a_passphrase_in_the_keyslot_of_a_binding_is_not_taken_for_the_binding(t
     data = json.loads(dump("trixie", "tang"))
     data["keyslots"]["1"]["kdf"] = {"type": "argon2id", "time": 4}
     disk = str(head(tmp_path, "trixie"))
-    for proves, orphans in ((True, 0), (False, 1)):
-        devices = resource(wish(device=disk), binder=Binder(proves=proves), run=Recording(json.dumps(data)))
-        assert len(devices.read().disks[disk].orphans) == orphans
+    goes = f"remove clevis token 0 of {disk}; keyslot 1 holds a key that it does not yield"
+    for wanted in (wish(device=disk), wish(policy="http://t2", device=disk), wish("unbound", None, disk)):
+        run = Recording(json.dumps(data))
+        run.keys = {"0": "pp"}
+        wanted = replace(wanted, name="luks-x")
+        devices = resource(wanted, binder=Binder(proves=False), run=run, backup=str(tmp_path))
+        plan = devices.plan(devices.read())
+        assert goes in [step.sentence for step in plan.steps], plan
+        assert 1 in plan.predicted.disks[disk].keyslots
+        binder = Binder()
+        (held,) = resource(wanted, binder=binder, run=run, backup=str(tmp_path)).read().disks[disk].bindings
+        assert not held.foreign and binder.calls[0] == "prove 1"
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -960,7 +1038,7 @@ def test_rebind_removes_keyslot_before_token(tmp_path: Path) -> None:
     (tmp_path / "backup").mkdir(mode=0o700)
     (tmp_path / "backup" / f"former-name-{uuid}.img").touch()
     apply(disk, path, binder, run)
-    assert binder.calls == ["bind 2", "prove 2"]
+    assert binder.calls == ["try the policy", "bind 2", "prove 2"]
     assert changes(run) == [
         "config --priority",
         "luksKillSlot --batch-mode",

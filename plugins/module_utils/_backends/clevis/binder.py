@@ -33,6 +33,7 @@ SCRATCH = "personal-cluster-clevis-"
 CLEVIS_SECONDS = 300.0
 CURLRC = "connect-timeout = {seconds}\nmax-time = {seconds}\n"
 TIMEOUT_LIMIT = 3600
+TRIAL = "a trial"
 
 
 class Clevis:
@@ -45,6 +46,7 @@ class Clevis:
         self._rotation = rotation
         self._exchanging: frozenset[str] = frozenset()
         self._silent: frozenset[str] = frozenset()
+        self._failing: dict[str, str] = {}
 
     def parse(self, token: Json) -> Json:
         """Return ``policy`` (canonical) and ``tang_keys`` of a token.
@@ -193,9 +195,31 @@ class Clevis:
         """Tell whether the binding in ``slot`` yields a passphrase that the device accepts."""
         return bool(self.secret(device, slot))
 
+    def fails(self, policy: Policy) -> str:
+        """Return why nothing that is bound to a policy would come back now, trying it without a disk.
+
+        One answer is good for a run: an empty text when it comes back.
+        """
+        key = json.dumps([policy.canonical(), policy.servers])
+        if key not in self._failing:
+            self._failing[key] = self._fails(policy)
+        return self._failing[key]
+
+    def _fails(self, policy: Policy) -> str:
+        try:
+            bound = self._call(["clevis", "encrypt", *policy.arguments(self._silent)], TRIAL)
+            back = self._call(["clevis", "decrypt"], bound.stdout) if bound.rc == 0 else bound
+        except CommandFailed as error:
+            return str(error)
+        if back.rc == 0 and back.stdout == TRIAL:
+            return ""
+        asked = ", ".join("the TPM" if source == TPM else source for source in policy.sources)
+        return f"of {asked} too little answers as it should ({_reason(back.stderr)})"
+
     def secret(self, device: str, slot: int) -> str:
         """Return the passphrase that the binding in ``slot`` yields; an empty text when it is none of the device's."""
-        done = self._call(["clevis", "luks", "pass", "-d", device, "-s", str(slot)], None)
+        # Not by way of `clevis`, which does not tell a part that is not installed from one that fails.
+        done = self._call(["clevis-luks-pass", "-d", device, "-s", str(slot)], None)
         return done.stdout if done.rc == 0 else ""
 
     def unlock(self, device: str, name: str) -> bool:

@@ -139,6 +139,12 @@ class Changer(Generic[Policy]):
     def bind(self, wish: Wish[Policy], policy: Policy, slot: int, servers: Servers) -> None:
         """Add a binding that unlocks the device, or leave none behind."""
         self._need_servers(wish, servers)
+        reason = self._binder.fails(policy)
+        if reason:
+            raise ClusterError(
+                f"{wish.device} was not bound: what is bound to its policy would not come back: {reason}; nothing was "
+                "written"
+            )
         self._bind_noted(wish, policy, slot)
         if not self._binder.proves(wish.device, slot):
             for binding in self._reader.metadata(wish.device)[2]:
@@ -242,7 +248,8 @@ class Changer(Generic[Policy]):
 
     def _drop(self, device: str, binding: Binding) -> None:
         # The keyslot first: a token without a keyslot is seen as an orphan by the next run, the reverse is not.
-        self._kill(device, binding.keyslot)
+        if not binding.foreign and not binding.shared:
+            self._kill(device, binding.keyslot)
         self.remove_token(device, binding.token)
 
     def _kill(self, device: str, slot: Optional[int]) -> None:

@@ -14,15 +14,15 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Disk,
     Json,
     Policy,
-    Servers,
     State,
     Wish,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.planning import DiskPlan
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.proving import Prover
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import shown
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan
-from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet, Refused
+from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 
@@ -34,6 +34,7 @@ class LuksDevices(Generic[Policy]):
         self._binder = binder
         self._reader = reader
         self._changer = Changer(run, reader, binder)
+        self._prover = Prover(binder, self._changer)
         self._policies_before: Optional[dict[str, Optional[Json]]] = None
 
     def read(self) -> State:
@@ -59,7 +60,7 @@ class LuksDevices(Generic[Policy]):
                 disks[wish.device] = replace(disks[wish.device], left_backups=backups)
         servers = self._binder.look({url for wish in self._wishes for url in self._urls(wish)})
         if dump:
-            proven = {wish.device: self._proven(wish, disks[wish.device], servers) for wish in self._wishes}
+            proven = {wish.device: self._prover.look(wish, disks[wish.device], servers) for wish in self._wishes}
             disks = {wish.device: self._tried(wish, proven[wish.device]) for wish in self._wishes}
         if self._policies_before is None:
             self._policies_before = {device: shown(disk, {})["policy"] for device, disk in disks.items()}
@@ -77,28 +78,9 @@ class LuksDevices(Generic[Policy]):
         keys = tuple(slot for slot in rest if self._reader.opens(wish.device, wish.key, slot))
         return replace(disk, recovery_slots=recovery, key_slots=keys)
 
-    def _proven(self, wish: Wish[Policy], disk: Disk, servers: Servers) -> Disk:
-        """Let the bindings that may stay unlock the disk, as at boot: their header does not tell whether they do."""
-        if wish.policy is None or not self._bound(wish) or self._binder.silent(wish.policy, servers):
-            return disk
-        wanted = self._binder.canonical(wish.policy)
-        same = [binding.keyslot for binding in disk.live if self._binder.agree(binding.policy, wanted)]
-        try:
-            dead = [slot for slot in same if slot is not None and not self._changer.proves(wish.device, slot)]
-        except NotYet:
-            # clevis is still to be installed: check mode tells what is known without it.
-            return disk
-        # What clevis did not make is somebody's passphrase, added where the binding's key was: the token goes alone.
-        others = [binding for binding in disk.live if binding.keyslot in dead and not binding.by_clevis]
-        bindings = tuple(replace(one, keyslot=None) if one in others else one for one in disk.bindings)
-        return replace(disk, dead=tuple(dead), bindings=bindings)
-
-    @staticmethod
-    def _bound(wish: Wish[Policy]) -> bool:
-        return wish.state not in ("unbound", "absent")
-
     def _urls(self, wish: Wish[Policy]) -> Sequence[str]:
-        return sorted(self._binder.urls(wish.policy)) if self._bound(wish) and wish.policy is not None else []
+        bound = wish.state not in ("unbound", "absent")
+        return sorted(self._binder.urls(wish.policy)) if bound and wish.policy is not None else []
 
     def plan(self, state: State) -> Plan[State]:
         """Format, bind, clean up, back up, open or close, or give up each device in turn."""

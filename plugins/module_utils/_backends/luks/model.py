@@ -83,6 +83,10 @@ class Binder(Protocol[PolicyIn]):
         """Add a binding, authorised by a passphrase, a file or an existing binding."""
         ...
 
+    def fails(self, policy: PolicyIn) -> str:
+        """Return why nothing that is bound to a policy would come back now, trying it without a disk."""
+        ...
+
     def secret(self, device: str, slot: int) -> str:
         """Return what a binding yields, an empty text when it does not decrypt."""
         ...
@@ -156,6 +160,7 @@ class Binding:
 
     ``first``: the keyslot is tried before the others, so that an unattended unlock does not spend the seconds
     and the memory that the passphrase's keyslots cost. ``by_clevis``: the keyslot is made as clevis makes them.
+    ``foreign``: somebody has put another key there. ``shared``: an earlier token has the same keyslot.
     """
 
     token: int
@@ -164,6 +169,8 @@ class Binding:
     tang_keys: tuple[Json, ...] = ()
     first: bool = False
     by_clevis: bool = True
+    foreign: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,7 @@ class Disk:
     ``left_backups`` are those of the header that is to be erased. ``leftover`` is a keyslot that a killed bind
     left, and nobody has the key of. ``sector_size`` is in bytes. ``outlived`` are, of a disk without a LUKS2 header,
     the backups of headers that had its name, the latest last. ``dead`` are the keyslots of bindings that have the
-    declared policy and unlock nothing, although all that they ask answers.
+    declared policy and unlock nothing, although a new one would; ``doubt`` says why a new one would not either.
     """
 
     kind: str
@@ -202,6 +209,7 @@ class Disk:
     sector_size: int = 0
     outlived: tuple[str, ...] = ()
     dead: tuple[int, ...] = ()
+    doubt: str = ""
 
     @property
     def live(self) -> tuple[Binding, ...]:
@@ -209,9 +217,14 @@ class Disk:
         return tuple(binding for binding in self.bindings if binding.keyslot is not None)
 
     @property
+    def own(self) -> tuple[Binding, ...]:
+        """The bindings that have a keyslot to themselves, what is in it left aside."""
+        return tuple(binding for binding in self.live if not binding.shared)
+
+    @property
     def other_slots(self) -> tuple[int, ...]:
         """The keyslots that belong to no binding."""
-        bound = {binding.keyslot for binding in self.bindings}
+        bound = {binding.keyslot for binding in self.bindings if not binding.foreign}
         return tuple(slot for slot in self.keyslots if slot not in bound)
 
     @property

@@ -193,27 +193,29 @@ class DiskPlan(Generic[Policy]):
             self.disk = replace(self.disk, keyslots=left, leftover=None)
 
     def _bindings(self) -> None:
-        device, live = self.wish.device, self.disk.live
-        orphans = self.disk.orphans
-        if self.wish.policy is not None:
-            keeper = self._keep_or_bind(self.wish.policy)
-            if keeper is None:
-                return
-            if not keeper.first:
-                self._add(
-                    f"let {device} try keyslot {keeper.keyslot} first", self.changer.prefer, device, keeper.keyslot
-                )
-            for binding in live:
-                if binding is not keeper:
-                    self._add(self._removal(binding), self.changer.remove_binding, device, binding, keeper)
-            live = (replace(keeper, first=True),)
-        self._remove_orphans(orphans)
-        gone = {binding.keyslot for binding in self.disk.bindings} - {binding.keyslot for binding in live}
-        slots = {*self.disk.keyslots, *(slot.keyslot for slot in live if slot.keyslot is not None)} - gone
-        self.disk = replace(self.disk, keyslots=tuple(sorted(slots)), bindings=live)
+        device = self.wish.device
+        # Before clevis adds a token: it takes the number of one without a keyslot.
+        self._remove_orphans()
+        if self.wish.policy is None:
+            return
+        keeper = self._keep_or_bind(self.wish.policy)
+        if keeper is None:
+            return
+        if not keeper.first:
+            self._add(f"let {device} try keyslot {keeper.keyslot} first", self.changer.prefer, device, keeper.keyslot)
+        others = tuple(binding for binding in self.disk.live if binding is not keeper)
+        for binding in others:
+            self._add(self._removal(binding), self.changer.remove_binding, device, binding, keeper)
+        self.disk = replace(self.disk, keyslots=self._without(others, keeper), bindings=(replace(keeper, first=True),))
+
+    def _without(self, removed: tuple[Binding, ...], keeper: Optional[Binding] = None) -> tuple[int, ...]:
+        """Return the keyslots that are left when bindings were removed, and one was added."""
+        gone = {binding.keyslot for binding in removed if not binding.foreign and not binding.shared}
+        new = {keeper.keyslot} if keeper and keeper.keyslot is not None else set()
+        return tuple(sorted((set(self.disk.keyslots) - gone) | new))
 
     def _unbind(self) -> None:
-        device, orphans = self.wish.device, self.disk.orphans
+        device = self.wish.device
         self._recovery()
         live = self.disk.live
         if live and not self.disk.key_slots and not self.disk.recovery_slots:
@@ -224,9 +226,8 @@ class DiskPlan(Generic[Policy]):
             return
         for binding in live:
             self._add(self._removal(binding), self.changer.unbind, device, binding)
-        self._remove_orphans(orphans)
-        left = set(self.disk.keyslots) - {binding.keyslot for binding in live}
-        self.disk = replace(self.disk, keyslots=tuple(sorted(left)), bindings=())
+        self._remove_orphans()
+        self.disk = replace(self.disk, keyslots=self._without(live), bindings=())
 
     def _absent(self) -> None:
         wish, disk = self.wish, self.disk
@@ -240,12 +241,18 @@ class DiskPlan(Generic[Policy]):
                 self._add(f"remove {path}, the backup of an erased header", self.changer.forget, path)
             self.disk = replace(self.disk, left_backups=())
 
-    def _remove_orphans(self, orphans: tuple[Binding, ...]) -> None:
-        for binding in orphans:
+    def _remove_orphans(self) -> None:
+        gone = self.disk.orphans
+        for binding in gone:
             sentence = f"remove orphan clevis token {binding.token} of {self.wish.device}"
             self._add(sentence, self.changer.remove_token, self.wish.device, binding.token)
+        left = set(self.disk.tokens) - {binding.token for binding in gone}
+        self.disk = replace(self.disk, tokens=tuple(sorted(left)), bindings=self.disk.live)
 
     def _removal(self, binding: Binding) -> str:
+        if binding.foreign or binding.shared:
+            held = "a key that it does not yield" if binding.foreign else "the key of another token"
+            return f"remove clevis token {binding.token} of {self.wish.device}; keyslot {binding.keyslot} holds {held}"
         policy = self.binder.sentence(binding.policy)
         return f"remove the binding of {self.wish.device} to {policy} from keyslot {binding.keyslot}"
 
@@ -255,17 +262,18 @@ class DiskPlan(Generic[Policy]):
 
     def _keeper(self, policy: Policy) -> tuple[Optional[Binding], str]:
         """Return the binding that may stay, or why there is none."""
-        live, servers = self.disk.live, self.state.servers
+        live, servers = self.disk.own, self.state.servers
         wanted = self.binder.canonical(policy)
         same = [binding for binding in live if self.binder.agree(binding.policy, wanted)]
         missing = self.binder.missing(policy, servers)
-        dead = [binding.keyslot in self.disk.dead for binding in same]
-        reasons = [
-            self.binder.outdated(_plain(binding), policy, servers) or ("its binding unlocks it no more" if gone else "")
-            for binding, gone in zip(same, dead, strict=True)
-        ]
+        reasons = [self._reason(binding, policy) for binding in same]
         keeper = next((binding for binding, reason in zip(same, reasons, strict=True) if not reason), None)
-        anew = not same or (keeper is None and (self.binder.rebinds() or all(dead)) and not missing)
+        working = [binding for binding in same if binding.keyslot not in self._dead()]
+        anew = not same or (keeper is None and (self.binder.rebinds() or not working) and not missing)
+        if self.disk.doubt:
+            self._warn(f"was not unlocked by its binding, and a new one would not either: {self.disk.doubt}", " ")
+        if self.disk.dead and self._free_slot() is None:
+            self._warn(f"is not unlocked by its binding any more, and gets no other one: {NO_SLOT}", " ")
         self._tell_silent(policy, anew, bool(missing))
         if keeper is not None:
             return keeper, ""
@@ -276,7 +284,16 @@ class DiskPlan(Generic[Policy]):
             return None, f"because {reasons[0]}"
         if self.binder.reports() or missing:
             self._warn(f"was not bound again although {reasons[0]}", " ")
-        return same[0], ""
+        return (working or same)[0], ""
+
+    def _reason(self, binding: Binding, policy: Policy) -> str:
+        """Return why a binding with the right policy may not stay."""
+        outdated = self.binder.outdated(_plain(binding), policy, self.state.servers)
+        return outdated or ("its binding unlocks it no more" if binding.keyslot in self._dead() else "")
+
+    def _dead(self) -> tuple[int, ...]:
+        """Return the bindings that unlock nothing, as far as there is a keyslot for another one."""
+        return self.disk.dead if self._free_slot() is not None else ()
 
     def _tell_silent(self, policy: Policy, anew: bool, missing: bool) -> None:
         silent = self.binder.silent(policy, self.state.servers)

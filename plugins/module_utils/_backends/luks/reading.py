@@ -154,7 +154,7 @@ class Reader:
             bindings = tuple(self._binding(token, data["tokens"][str(token)], data["keyslots"]) for token in tokens)
         except ClusterError as error:
             raise ClusterError(f"{device}: {error}") from error
-        return keyslots, tokens, tuple(binding for binding in bindings if binding)
+        return keyslots, tokens, _marked([binding for binding in bindings if binding])
 
     def _binding(self, number: int, token: Json, keyslots: Json) -> Optional[Binding]:
         if token["type"] != "clevis":
@@ -222,6 +222,12 @@ def head(path: str) -> Optional[bytes]:
         raise ClusterError(
             f"{path} cannot be read: {error.strerror}; check the path, the disk and its cable"
         ) from error
+
+
+def _marked(bindings: list[Binding]) -> tuple[Binding, ...]:
+    """Mark tokens of a keyslot that an earlier token has: clevis knows the first one only."""
+    earlier = [{other.keyslot for other in bindings[:place]} - {None} for place in range(len(bindings))]
+    return tuple(replace(one, shared=one.keyslot in known) for one, known in zip(bindings, earlier, strict=True))
 
 
 def _by_clevis(keyslot: Json) -> bool:

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Letting bindings unlock their disks, as at boot: the header does not tell whether they still do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Generic, Optional
+
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.changing import Changer
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
+    Binder,
+    Disk,
+    Policy,
+    Servers,
+    Wish,
+)
+from ansible_collections.personal.cluster.plugins.module_utils._errors import CommandFailed, NotYet
+
+
+class Prover(Generic[Policy]):
+    """Tells which bindings are worth nothing any more. Writes to no disk."""
+
+    def __init__(self, binder: Binder[Policy], changer: Changer[Policy]) -> None:
+        self._binder = binder
+        self._changer = changer
+
+    def look(self, wish: Wish[Policy], disk: Disk, servers: Servers) -> Disk:
+        """Return the disk with what is known of its bindings."""
+        if wish.state == "absent" or not disk.live:
+            return disk
+        try:
+            return self._dead(wish, self._foreign(wish.device, disk), servers)
+        except NotYet:
+            # clevis is still to be installed: check mode tells what is known without it.
+            return disk
+
+    def _foreign(self, device: str, disk: Disk) -> Disk:
+        """Find tokens in whose keyslot somebody has put another key."""
+        found = {one.token for one in disk.live if not one.by_clevis and not self._proves(device, one.keyslot)}
+        return replace(disk, bindings=tuple(replace(one, foreign=one.token in found) for one in disk.bindings))
+
+    def _dead(self, wish: Wish[Policy], disk: Disk, servers: Servers) -> Disk:
+        """Find bindings that have the declared policy and unlock nothing, although a new one would."""
+        policy = wish.policy
+        if policy is None or wish.state == "unbound" or self._binder.faults(policy):
+            return disk
+        if self._binder.silent(policy, servers):
+            return disk
+        wanted = self._binder.canonical(policy)
+        slots = [one.keyslot for one in disk.own if self._binder.agree(one.policy, wanted)]
+        failing = [slot for slot in slots if slot is not None and not self._proves(wish.device, slot)]
+        if not failing:
+            return disk
+        doubt = self._binder.fails(policy)
+        if doubt:
+            return replace(disk, doubt=doubt)
+        # Once more: the server may have been started in between.
+        return replace(disk, dead=tuple(slot for slot in failing if not self._proves(wish.device, slot)))
+
+    def _proves(self, device: str, slot: Optional[int]) -> bool:
+        try:
+            return slot is not None and self._changer.proves(device, slot)
+        except CommandFailed:
+            # It took too long: whose fault that is, the policy itself tells.
+            return False
