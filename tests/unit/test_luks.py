@@ -345,6 +345,8 @@ def test_the_last_passphrase_stays() -> None:
     assert "refusing" in refusals(replace(DONE, keyslots=(0, 1, 5), key_slots=(0,)), alone)
     unbound = replace(DONE, bindings=(), tokens=(), keyslots=(0,), key_slots=(0,))
     assert "no binding would unlock it; declare a policy" in refusals(unbound, replace(keyed(), policy=None))
+    doubtful = replace(DONE, key_slots=(0,), recovery_slots=(5,), keyslots=(0, 1, 5), doubt="the TPM is off")
+    assert "keeps its passphrase: its binding does not unlock it now: the TPM is off" in refusals(doubtful, keyed())
     assert "recovery_key is the passphrase itself" in wrong(replace(keyed(), recovery=luks.Key("pp")))
     assert "are both given" in wrong(replace(keyed(), key=luks.Key("pp", "/k")))
     assert "the recovery_key is not one line" in wrong(replace(keyed(), recovery=luks.Key("a\nb")))
@@ -664,6 +666,11 @@ def test_nothing_is_bound_to_a_policy_that_yields_nothing(tmp_path: Path) -> Non
     with pytest.raises(ClusterError, match="what is bound to its policy would not come back: the server recovers"):
         apply(replace(DONE, bindings=(luks.Binding(0, 1, OTHER),)), path, binder, run)
     assert binder.calls == ["try the policy"]
+
+
+def test_while_a_server_is_silent_a_keyslot_with_another_key_is_left_alone() -> None:
+    held = replace(DONE, bindings=(replace(FRESH, first=False, foreign=True),))
+    assert sentences(held, {"http://t1": None}) == []
 
 
 def test_without_a_free_keyslot_a_dead_binding_stays() -> None:

@@ -201,7 +201,7 @@ class DiskPlan(Generic[Policy]):
         keeper = self._keep_or_bind(self.wish.policy)
         if keeper is None:
             return
-        if not keeper.first:
+        if not keeper.first and not keeper.foreign:
             self._add(f"let {device} try keyslot {keeper.keyslot} first", self.changer.prefer, device, keeper.keyslot)
         others = tuple(binding for binding in self.disk.live if binding is not keeper)
         for binding in others:
@@ -336,6 +336,8 @@ class DiskPlan(Generic[Policy]):
             return
         if not disk.live:
             self._refuse(f"keeps its {wish.key.name}: no binding would unlock it; declare a policy")
+        elif disk.doubt:
+            self._refuse(f"keeps its {wish.key.name}: its binding does not unlock it now: {disk.doubt}")
         elif not disk.recovery_slots and not wish.allow_no_recovery:
             self._refuse(
                 f"keeps its {wish.key.name}: refusing to remove the last non-clevis keyslot that is known to open; "
