@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from pathlib import Path
 
 
 def addresses_of(name: str) -> frozenset[str]:
@@ -41,7 +42,17 @@ def is_own_card(name: str) -> bool:
         host = socket.gethostname().lower()
         return name.lower() in {host, host.partition(".")[0]} - {"localhost", ""}
     address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_unspecified or (not address.is_loopback and source_towards(str(address)) == str(address))
+    text = str(address)
+    if address.is_loopback or address.is_unspecified:
+        return address.is_unspecified
+    # Where sockets are bound to any address, as by keepalived, further addresses of a card are not told apart.
+    return source_towards(text) == text or (is_own_address(text) and not binds_anywhere())
+
+
+def binds_anywhere() -> bool:
+    """Say whether this host lets a socket be bound to an address that it does not have."""
+    settings = [Path("/proc/sys/net", family, "ip_nonlocal_bind") for family in ("ipv4", "ipv6")]
+    return any(setting.exists() and setting.read_text().strip() != "0" for setting in settings)
 
 
 def source_towards(address: str) -> str:

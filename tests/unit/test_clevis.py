@@ -15,7 +15,12 @@ from ansible_collections.personal.cluster.plugins.module_utils import _addresses
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import binder as clevis
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import tokens as clevis_tokens
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
+from ansible_collections.personal.cluster.plugins.module_utils._errors import (
+    ClusterError,
+    CommandFailed,
+    NotYet,
+    Refused,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -209,9 +214,52 @@ def test_no_fault_in_good_policies() -> None:
         assert clevis.Clevis(Answers(), 5).faults(wanted) == []
 
 
+class Trial:
+    """clevis that gives back what it was given, or something else."""
+
+    def __init__(self, *answers: Completed | Exception) -> None:
+        self.answers, self.calls = list(answers), list[tuple[list[str], str | None]]()
+
+    def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+        self.calls.append((list(argv), options.get("stdin")))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_a_policy_is_tried_once_without_a_disk() -> None:
+    run = Trial(Completed(0, "jwe", ""), Completed(0, clevis.TRIAL, ""), Completed(1, "", "W\nno such server\n"))
+    tool = clevis.Clevis(run, 5)
+    assert [tool.fails(policy((ONE, "x"))) for _ in range(2)] == ["", ""]
+    (encrypt, given), (decrypt, back) = run.calls
+    assert encrypt[:2] == ["clevis", "encrypt"] and (decrypt, back) == (["clevis", "decrypt"], "jwe")
+    assert given == clevis.TRIAL
+    assert tool.fails(policy((TWO, "x"))) == f"of {TWO} too little answers as it should (no such server)"
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ([Completed(0, "jwe", ""), Completed(0, "other", "")], "something else came back"),
+        ([Completed(0, "jwe", ""), Completed(1, "", "Error communicating with server")], "Error communicating"),
+        ([CommandFailed("clevis encrypt did not finish")], "did not finish"),
+    ],
+)
+def test_a_policy_that_yields_nothing(answers: list[Completed | Exception], why: str) -> None:
+    assert why in clevis.Clevis(Trial(*answers), 5).fails(policy((ONE, "x")))
+
+
+def test_the_tool_that_is_missing_is_told_from_one_that_fails() -> None:
+    run = Answers("secret")
+    assert clevis.Clevis(run, 5).proves("/dev/a", 1) and run.calls[0]["argv"][0] == "clevis-luks-pass"
+
+
 def test_a_policy_never_asks_the_node_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     cards = ("10.0.0.1", "fd00::1", "127.0.0.1")
-    monkeypatch.setattr(addresses, "source_towards", lambda address: address if address in cards else "10.0.0.1")
+    monkeypatch.setattr(addresses, "source_towards", lambda address: "10.0.0.1")
+    monkeypatch.setattr(addresses, "is_own_address", lambda address: address in cards)
+    monkeypatch.setattr(addresses, "binds_anywhere", lambda: False)
     monkeypatch.setattr(socket, "gethostname", lambda: "node1.lan")
     own = ["http://10.0.0.1:7500", "10.0.0.1", "http://[fd00::1]:7500", "http://[::ffff:10.0.0.1]", "http://0.0.0.0"]
     own += ["http://node1.lan", "http://NODE1:7500"]
@@ -225,6 +273,9 @@ def test_a_policy_never_asks_the_node_itself(monkeypatch: pytest.MonkeyPatch) ->
         assert [fault.partition(" of the policy")[0] for fault in found] == ([f"{url} {says}"] if url in own else [])
     monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
     assert not addresses.is_own_card("localhost")
+    monkeypatch.setattr(addresses, "binds_anywhere", lambda: True)
+    monkeypatch.setattr(addresses, "is_own_address", lambda address: True)
+    assert addresses.is_own_card("10.0.0.1") and not addresses.is_own_card("10.0.0.2")
 
 
 def test_the_address_from_which_a_host_asks() -> None:

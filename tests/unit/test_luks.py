@@ -345,6 +345,10 @@ def test_the_last_passphrase_stays() -> None:
     assert "refusing" in refusals(replace(DONE, keyslots=(0, 1, 5), key_slots=(0,)), alone)
     unbound = replace(DONE, bindings=(), tokens=(), keyslots=(0,), key_slots=(0,))
     assert "no binding would unlock it; declare a policy" in refusals(unbound, replace(keyed(), policy=None))
+    held = replace(
+        DONE, key_slots=(0,), recovery_slots=(5,), keyslots=(0, 1, 5), bindings=(replace(FRESH, foreign=True),)
+    )
+    assert "no binding would unlock it" in refusals(held, keyed())
     doubtful = replace(DONE, key_slots=(0,), recovery_slots=(5,), keyslots=(0, 1, 5), doubt="the TPM is off")
     assert "keeps its passphrase: its binding does not unlock it now: the TPM is off" in refusals(doubtful, keyed())
     assert "recovery_key is the passphrase itself" in wrong(replace(keyed(), recovery=luks.Key("pp")))
@@ -698,14 +702,84 @@ def test_a_binding_is_not_judged_without_its_servers_or_clevis(tmp_path: Path) -
     disk = str(head(tmp_path, "trixie"))
     for binder in (Away(proves=False), Missing()):
         found = resource(wish(device=disk), binder=binder, run=Recording(dump("trixie", "tang"))).read()
-        assert found.disks[disk].dead == () and binder.calls == []
+        assert found.disks[disk].dead == () and binder.calls == [] and not found.disks[disk].bindings[0].foreign
+    # What clevis did not make is not taken for its binding by a host that cannot try it.
+    data = json.loads(dump("trixie", "tang"))
+    data["keyslots"]["1"]["kdf"] = {"type": "argon2id", "time": 4}
+    found = resource(wish("unbound", None, disk), binder=Missing(), run=Recording(json.dumps(data))).read()
+    assert found.disks[disk].bindings[0].foreign and found.disks[disk].other_slots == (0, 1)
+
+
+def test_a_policy_that_makes_no_sense_is_refused_and_not_tried(tmp_path: Path) -> None:
+    class Senseless(Binder):
+        def faults(self, policy: str) -> list[str]:
+            return ["it names nobody"]
+
+        def canonical(self, policy: str) -> dict[str, Any]:
+            raise IndexError
+
+    wanted = replace(wish(device=str(head(tmp_path, "trixie"))), name="luks-x")
+    devices = resource(wanted, binder=Senseless(), run=Recording(dump("trixie", "tang")))
+    assert "it names nobody" in devices.plan(devices.read()).refusals[0]
+
+
+def test_what_forbids_a_new_binding_is_told_without_a_trial(tmp_path: Path) -> None:
+    binder = Binder(proves=False, obstacle="no thumbprint is pinned")
+    wanted = replace(wish(device=str(head(tmp_path, "trixie"))), name="luks-x")
+    devices = resource(wanted, binder=binder, run=Recording(dump("trixie", "tang")))
+    plan = devices.plan(devices.read())
+    assert plan.refusals == [] and "no thumbprint is pinned" in plan.warnings[0] and binder.calls == ["prove 1"]
+
+
+def test_a_proof_that_takes_too_long_is_none(tmp_path: Path) -> None:
+    class Slow(Binder):
+        def proves(self, device: str, slot: int) -> bool:
+            raise CommandFailed("clevis-luks-pass did not finish")
+
+    disk = str(head(tmp_path, "trixie"))
+    devices = resource(wish(device=disk), binder=Slow(failing="no answer"), run=Recording(dump("trixie", "tang")))
+    assert devices.read().disks[disk].doubt == "no answer"
+
+
+def test_two_tokens_without_a_keyslot_are_two_orphans(tmp_path: Path) -> None:
+    data = json.loads(dump("trixie", "tang"))
+    data["tokens"] = {str(number): {**data["tokens"]["0"], "keyslots": []} for number in (0, 1)}
+    disk = str(head(tmp_path, "trixie"))
+    found = resource(wish(device=disk), run=Recording(json.dumps(data))).read().disks[disk]
+    assert [(one.shared, one.keyslot) for one in found.orphans] == [(False, None)] * 2
+
+
+@pytest.mark.parametrize("change", ["stale", "policy"])
+def test_an_orphan_stays_while_the_disk_cannot_be_bound(tmp_path: Path, change: str) -> None:
+    binder, run = Binder(failing="the server recovers nothing"), Recording(dump("trixie", "tang"))
+    binder.stale = "the key was rotated" if change == "stale" else ""
+    policy = OTHER if change == "policy" else WANTED
+    disk = replace(DONE, bindings=(luks.Binding(0, 1, policy), luks.Binding(1, None, OTHER)), tokens=(0, 1))
+    with pytest.raises(ClusterError, match="was left as it is"):
+        apply(disk, head(tmp_path, "trixie"), binder, run)
+    assert [call for call in changes(run) if "token" in call] == []
+
+
+def test_a_rotated_key_of_a_server_that_recovers_nothing_stays() -> None:
+    plan = resource(binder=Binder(stale="the key was rotated")).plan(
+        luks.State({"/dev/a": replace(DONE, doubt="the server recovers nothing")}, UP)
+    )
+    assert plan.steps == [] and len(plan.warnings) == 2
+
+
+def test_nothing_is_formatted_for_a_policy_that_yields_nothing(tmp_path: Path) -> None:
+    run, disk = Recording(), tmp_path / "disk"
+    disk.write_bytes(bytes(8192))
+    with pytest.raises(ClusterError, match="could not be bound: what is bound to its policy would not come back"):
+        apply(luks.Disk("blank", GIB), disk, Binder(failing="the server recovers nothing"), run)
+    assert changes(run) == []
 
 
 def test_a_passphrase_in_the_keyslot_of_a_binding_is_not_taken_for_the_binding(tmp_path: Path) -> None:
     data = json.loads(dump("trixie", "tang"))
     data["keyslots"]["1"]["kdf"] = {"type": "argon2id", "time": 4}
     disk = str(head(tmp_path, "trixie"))
-    goes = f"remove clevis token 0 of {disk}; keyslot 1 holds a key that it does not yield"
+    goes = f"remove clevis token 0 of {disk}; keyslot 1 holds a key that it does not yield now"
     for wanted in (wish(device=disk), wish(policy="http://t2", device=disk), wish("unbound", None, disk)):
         run = Recording(json.dumps(data))
         run.keys = {"0": "pp"}
@@ -713,7 +787,7 @@ def test_a_passphrase_in_the_keyslot_of_a_binding_is_not_taken_for_the_binding(t
         devices = resource(wanted, binder=Binder(proves=False), run=run, backup=str(tmp_path))
         plan = devices.plan(devices.read())
         assert goes in [step.sentence for step in plan.steps], plan
-        assert 1 in plan.predicted.disks[disk].keyslots
+        assert 1 in plan.predicted.disks[disk].keyslots and plan.refusals == []
         binder = Binder()
         (held,) = resource(wanted, binder=binder, run=run, backup=str(tmp_path)).read().disks[disk].bindings
         assert not held.foreign and binder.calls[0] == "prove 1"

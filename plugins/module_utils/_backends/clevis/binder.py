@@ -214,7 +214,8 @@ class Clevis:
         if back.rc == 0 and back.stdout == TRIAL:
             return ""
         asked = ", ".join("the TPM" if source == TPM else source for source in policy.sources)
-        return f"of {asked} too little answers as it should ({_reason(back.stderr)})"
+        said = back.stderr.strip().splitlines() or ["something else came back"]
+        return f"of {asked} too little answers as it should ({said[-1]})"
 
     def secret(self, device: str, slot: int) -> str:
         """Return the passphrase that the binding in ``slot`` yields; an empty text when it is none of the device's."""

@@ -51,12 +51,21 @@ class Changer(Generic[Policy]):
         """Run a tool that may derive keys."""
         self._run(argv, stdin=stdin, timeout=KEY_SECONDS)
 
-    def _need_servers(self, wish: Wish[Policy], servers: Servers) -> None:
-        missing = self._binder.missing(wish.policy, servers) if wish.policy is not None else []
+    def _need_policy(self, wish: Wish[Policy], servers: Servers) -> None:
+        """See that the device can be bound, before anything is written for it."""
+        if wish.policy is None:
+            return
+        missing = self._binder.missing(wish.policy, servers)
         if missing:
             raise ClusterError(
                 f"{wish.device} was left as it is, it could not be bound: no answer from {', '.join(missing)}; "
                 "start tang there, or check the network between"
+            )
+        reason = self._binder.fails(wish.policy)
+        if reason:
+            raise ClusterError(
+                f"{wish.device} was left as it is, it could not be bound: what is bound to its policy would not come "
+                f"back: {reason}"
             )
 
     @staticmethod
@@ -104,7 +113,7 @@ class Changer(Generic[Policy]):
             self._luks_format(wish, stream.name)
 
     def _need_all(self, wish: Wish[Policy], servers: Servers) -> None:
-        self._need_servers(wish, servers)
+        self._need_policy(wish, servers)
         self._need_keyfile(wish)
         self._need_backups(wish.device)
 
@@ -138,22 +147,15 @@ class Changer(Generic[Policy]):
 
     def bind(self, wish: Wish[Policy], policy: Policy, slot: int, servers: Servers) -> None:
         """Add a binding that unlocks the device, or leave none behind."""
-        self._need_servers(wish, servers)
-        reason = self._binder.fails(policy)
-        if reason:
-            raise ClusterError(
-                f"{wish.device} was not bound: what is bound to its policy would not come back: {reason}; nothing was "
-                "written"
-            )
+        self._need_policy(wish, servers)
         self._bind_noted(wish, policy, slot)
-        if not self._binder.proves(wish.device, slot):
+        if not self.proves(wish.device, slot):
             for binding in self._reader.metadata(wish.device)[2]:
                 if binding.keyslot == slot:
                     self._drop(wish.device, binding)
             raise ClusterError(
                 f"{wish.device}: the new binding failed its test and was removed; what was there before was kept"
             )
-        self._proven.add((wish.device, slot))
 
     def _bind_noted(self, wish: Wish[Policy], policy: Policy, slot: int) -> None:
         """Bind, and note the keyslot meanwhile: clevis adds it before its token, and its key dies with clevis."""
@@ -241,9 +243,12 @@ class Changer(Generic[Policy]):
         self._drop(device, binding)
 
     def proves(self, device: str, slot: int) -> bool:
-        """Tell whether a binding unlocks the device; one that was seen to is not tried again."""
-        if (device, slot) not in self._proven and self._binder.proves(device, slot):
-            self._proven.add((device, slot))
+        """Tell whether a binding unlocks the device in time; one that was seen to is not tried again."""
+        try:
+            if (device, slot) not in self._proven and self._binder.proves(device, slot):
+                self._proven.add((device, slot))
+        except CommandFailed:
+            return False
         return (device, slot) in self._proven
 
     def _drop(self, device: str, binding: Binding) -> None:
@@ -254,6 +259,11 @@ class Changer(Generic[Policy]):
 
     def _kill(self, device: str, slot: Optional[int]) -> None:
         self.tool(["cryptsetup", "luksKillSlot", "--batch-mode", device, str(slot)])
+
+    def remove_orphan(self, wish: Wish[Policy], token: int, servers: Servers) -> None:
+        """Remove a token without a keyslot before the device is bound, if it can be."""
+        self._need_policy(wish, servers)
+        self.remove_token(wish.device, token)
 
     def remove_token(self, device: str, token: int) -> None:
         """Remove a token."""

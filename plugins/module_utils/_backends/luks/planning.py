@@ -194,11 +194,13 @@ class DiskPlan(Generic[Policy]):
 
     def _bindings(self) -> None:
         device = self.wish.device
-        # Before clevis adds a token: it takes the number of one without a keyslot.
-        self._remove_orphans()
         if self.wish.policy is None:
+            self._remove_orphans()
             return
-        keeper = self._keep_or_bind(self.wish.policy)
+        keeper, reason = self._keeper(self.wish.policy)
+        # Before clevis adds a token: it takes the number of one without a keyslot.
+        self._remove_orphans(binds=keeper is None)
+        keeper = keeper or self._bind(self.wish.policy, reason)
         if keeper is None:
             return
         if not keeper.first and not keeper.foreign:
@@ -241,24 +243,23 @@ class DiskPlan(Generic[Policy]):
                 self._add(f"remove {path}, the backup of an erased header", self.changer.forget, path)
             self.disk = replace(self.disk, left_backups=())
 
-    def _remove_orphans(self) -> None:
+    def _remove_orphans(self, binds: bool = False) -> None:
         gone = self.disk.orphans
         for binding in gone:
             sentence = f"remove orphan clevis token {binding.token} of {self.wish.device}"
-            self._add(sentence, self.changer.remove_token, self.wish.device, binding.token)
+            if binds:
+                self._add(sentence, self.changer.remove_orphan, self.wish, binding.token, self.state.servers)
+            else:
+                self._add(sentence, self.changer.remove_token, self.wish.device, binding.token)
         left = set(self.disk.tokens) - {binding.token for binding in gone}
         self.disk = replace(self.disk, tokens=tuple(sorted(left)), bindings=self.disk.live)
 
     def _removal(self, binding: Binding) -> str:
         if binding.foreign or binding.shared:
-            held = "a key that it does not yield" if binding.foreign else "the key of another token"
+            held = "a key that it does not yield now" if binding.foreign else "the key of another token"
             return f"remove clevis token {binding.token} of {self.wish.device}; keyslot {binding.keyslot} holds {held}"
         policy = self.binder.sentence(binding.policy)
         return f"remove the binding of {self.wish.device} to {policy} from keyslot {binding.keyslot}"
-
-    def _keep_or_bind(self, policy: Policy) -> Optional[Binding]:
-        keeper, reason = self._keeper(policy)
-        return keeper or self._bind(policy, reason)
 
     def _keeper(self, policy: Policy) -> tuple[Optional[Binding], str]:
         """Return the binding that may stay, or why there is none."""
@@ -269,7 +270,8 @@ class DiskPlan(Generic[Policy]):
         reasons = [self._reason(binding, policy) for binding in same]
         keeper = next((binding for binding, reason in zip(same, reasons, strict=True) if not reason), None)
         working = [binding for binding in same if binding.keyslot not in self._dead()]
-        anew = not same or (keeper is None and (self.binder.rebinds() or not working) and not missing)
+        held = missing or self.disk.doubt
+        anew = not same or (keeper is None and (self.binder.rebinds() or not working) and not held)
         if self.disk.doubt:
             self._warn(f"was not unlocked by its binding, and a new one would not either: {self.disk.doubt}", " ")
         if self.disk.dead and self._free_slot() is None:
@@ -282,7 +284,7 @@ class DiskPlan(Generic[Policy]):
             return None, f"instead of {old}" if old else ""
         if anew:
             return None, f"because {reasons[0]}"
-        if self.binder.reports() or missing:
+        if self.binder.reports() or held:
             self._warn(f"was not bound again although {reasons[0]}", " ")
         return (working or same)[0], ""
 
@@ -334,7 +336,7 @@ class DiskPlan(Generic[Policy]):
         wish, disk = self.wish, self.disk
         if not wish.remove_passphrase or not disk.key_slots:
             return
-        if not disk.live:
+        if all(binding.foreign for binding in disk.live):
             self._refuse(f"keeps its {wish.key.name}: no binding would unlock it; declare a policy")
         elif disk.doubt:
             self._refuse(f"keeps its {wish.key.name}: its binding does not unlock it now: {disk.doubt}")

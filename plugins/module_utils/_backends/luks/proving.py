@@ -14,7 +14,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Servers,
     Wish,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._errors import CommandFailed, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet
 
 
 class Prover(Generic[Policy]):
@@ -31,8 +31,9 @@ class Prover(Generic[Policy]):
         try:
             return self._dead(wish, self._foreign(wish.device, disk), servers)
         except NotYet:
-            # clevis is still to be installed: check mode tells what is known without it.
-            return disk
+            # clevis is not installed: what it did not make is left alone, and nothing else is known.
+            found = (replace(one, foreign=not one.by_clevis) for one in disk.bindings)
+            return replace(disk, bindings=tuple(found))
 
     def _foreign(self, device: str, disk: Disk) -> Disk:
         """Find tokens in whose keyslot somebody has put another key."""
@@ -51,15 +52,12 @@ class Prover(Generic[Policy]):
         failing = [slot for slot in slots if slot is not None and not self._proves(wish.device, slot)]
         if not failing:
             return disk
-        doubt = self._binder.fails(policy)
+        # What forbids a new binding comes first: clevis would ask the terminal about a key that is not pinned.
+        doubt = "; ".join(self._binder.obstacles(policy, servers)) or self._binder.fails(policy)
         if doubt:
             return replace(disk, doubt=doubt)
         # Once more: the server may have been started in between.
         return replace(disk, dead=tuple(slot for slot in failing if not self._proves(wish.device, slot)))
 
     def _proves(self, device: str, slot: Optional[int]) -> bool:
-        try:
-            return slot is not None and self._changer.proves(device, slot)
-        except CommandFailed:
-            # It took too long: whose fault that is, the policy itself tells.
-            return False
+        return slot is not None and self._changer.proves(device, slot)
