@@ -57,7 +57,7 @@ def test_a_snapshot_is_made_and_looked_into(lab: Lab, tmp_path: Path) -> None:
     bricks = [{"host": node, "path": path} for path in (HOME, "/bricks/gv1/another") for node in NODES]
     grown = {"volumes": [{"name": "gv1", "replica": len(NODES), "bricks": bricks}]}
     refused = run_task(lab, tmp_path, "node1", {"personal.cluster.gluster_volume": grown})
-    assert refused.rc != 0 and "it has 1 snapshots" in refused.output
+    assert refused.rc != 0 and "it has 1 snapshot" in refused.output
     assert lab.out("node1", f"{GLUSTER} volume info gv1") == shape
 
     layer = lab.playbook("site.yml", "--tags", "storage")

@@ -287,7 +287,7 @@ def test_a_task_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
         (item("b1", **SHRUNK), with_options(features__shard="on"), "moving the shards of a volume"),
         (item("b1", **SHRUNK, state="present"), of_volume(status="created"), "it was never started; data moves"),
         (item("b1", **SHRUNK), of_volume(status="stopped"), "taken out while it is stopped, and what waits"),
-        (item("b1", **SHRUNK), of_volume(snapshots=1), "taken out while it has 1 snapshots"),
+        (item("b1", **SHRUNK), of_volume(snapshots=1), "taken out while it has 1 snapshot"),
         (item("b1", replica=2, **{**SHRUNK, "allow": ["shrink", "replica_change"]}), None, "while its layout changes"),
     ],
 )

@@ -61,7 +61,8 @@ def task_troubles(volume: Volume, state: Cluster) -> list[str]:
 
 def snapshot_troubles(volume: Volume) -> list[str]:
     """Return whether snapshots hold the bricks of a volume as they are."""
-    return [f"it has {volume.snapshots} snapshots"] if volume.snapshots else []
+    word = "snapshot" if volume.snapshots == 1 else "snapshots"
+    return [f"it has {volume.snapshots} {word}"] if volume.snapshots else []
 
 
 def survivor_troubles(bricks: Bricks, volume: Volume, state: Cluster) -> list[str]:
