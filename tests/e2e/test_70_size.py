@@ -17,6 +17,7 @@ LAYERS = ["--tags", "encryption,storage"]
 VOLUMES = [f"gv{number}" for number in range(2, 8)]
 # Twelve disks a node and eight volumes, with the three that the lab has.
 LOOPS = dict(enumerate([(name, name) for name in VOLUMES] + [(name, f"{name}b") for name in VOLUMES[:3]]))
+BY_ID = "/dev/disk/by-id/e2e-loop"
 ONE = {
     "cluster_disks": [{"device": "/dev/disk/by-id/virtio-gv0", "volume": "gv0"}],
     "storage_volumes": [{"name": "gv0", "group": "virt"}],
@@ -24,16 +25,17 @@ ONE = {
 
 
 def attach(lab: Lab, node: str, numbers: Iterable[int]) -> None:
-    """Give a node these loop devices for disks, those that it does not have yet."""
+    """Give a node these loop devices for disks, those that it does not have yet, each with a name as real disks have."""
     for number in numbers:
         file, device = f"/var/tmp/disk{number}", f"/dev/loop{number}"
         lab.out(node, f"losetup {device} || {{ truncate -s 640M {file} && losetup {device} {file}; }}")
+        lab.out(node, f"ln -sfn {device} {BY_ID}{number}")
 
 
 def grown(loops: Mapping[int, tuple[str, str]]) -> dict[str, object]:
     """Return what the inventory says when each node gives these loop devices too, each with its volume and brick."""
     disks = [{"device": f"/dev/disk/by-id/virtio-{name}", "volume": name} for name in ("gv0", "gv1", "bmv0")]
-    disks += [{"device": f"/dev/loop{n}", "volume": volume, "name": name} for n, (volume, name) in loops.items()]
+    disks += [{"device": f"{BY_ID}{n}", "volume": volume, "name": name} for n, (volume, name) in loops.items()]
     more = sorted({volume for volume, _ in loops.values()} - {"gv0", "gv1"})
     volumes = [{"name": name, "options": {"cluster.quorum-type": "auto"}} for name in more]
     return {"cluster_disks": disks, "storage_volumes": [{"name": "gv0", "group": "virt"}, {"name": "gv1"}, *volumes]}
