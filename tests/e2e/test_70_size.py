@@ -25,7 +25,7 @@ ONE = {
 
 
 def attach(lab: Lab, node: str, numbers: Iterable[int]) -> None:
-    """Give a node these loop devices for disks, those that it does not have yet, each with a name as real disks have."""
+    """Give a node these loop devices for disks, those that it does not have yet, each with a name as disks have."""
     for number in numbers:
         file, device = f"/var/tmp/disk{number}", f"/dev/loop{number}"
         lab.out(node, f"losetup {device} || {{ truncate -s 640M {file} && losetup {device} {file}; }}")
@@ -38,7 +38,11 @@ def grown(loops: Mapping[int, tuple[str, str]]) -> dict[str, object]:
     disks += [{"device": f"{BY_ID}{n}", "volume": volume, "name": name} for n, (volume, name) in loops.items()]
     more = sorted({volume for volume, _ in loops.values()} - {"gv0", "gv1"})
     volumes = [{"name": name, "options": {"cluster.quorum-type": "auto"}} for name in more]
-    return {"cluster_disks": disks, "storage_volumes": [{"name": "gv0", "group": "virt"}, {"name": "gv1"}, *volumes]}
+    return {
+        "cluster_disks": disks,
+        "storage_volumes": [{"name": "gv0", "group": "virt"}, {"name": "gv1"}, *volumes],
+        "preflight_disk_min_bytes": 2**29,
+    }
 
 
 def no_change(lab: Lab, *options: str) -> playbook.Outcome:
