@@ -167,6 +167,11 @@ def guest_counter(lab: Lab, node: str, guest: str) -> int:
     return int(found.group(1)) if found else 0
 
 
+def writes_on(lab: Lab, node: str, guest: str, count: int) -> bool:
+    """Tell whether a guest has written a higher number than this one."""
+    return guest_counter(lab, node, guest) > count
+
+
 def lost_writes(lab: Lab, node: str, guest: str) -> list[int]:
     """Return which of the last values that a guest wrote are not where it wrote them, in two shards of its disk."""
     last = guest_counter(lab, node, guest)

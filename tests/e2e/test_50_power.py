@@ -22,6 +22,7 @@ from cluster import (
     running_guests,
     unlocked,
     wait_until,
+    writes_on,
 )
 
 PROBE = "/srv/gv0/e2e-probe"
@@ -34,10 +35,6 @@ def node_down(lab: Lab) -> bool | None:
         return None
     alerts = json.loads(answer.stdout)["data"]["alerts"]
     return any(alert["state"] == "firing" and alert["labels"]["alertname"] == "NodeDown" for alert in alerts)
-
-
-def counter_above(lab: Lab, node: str, guest: str, count: int) -> bool:
-    return guest_counter(lab, node, guest) > count
 
 
 def test_a_mount_whose_client_died_is_there_again(lab: Lab) -> None:
@@ -59,7 +56,7 @@ def test_one_node_loses_power_and_then_everybody_without_tang(lab: Lab) -> None:
         # The others stall for the ping timeout, then go on.
         assert wait_until("gv0 writable without node3", lambda: lab.ok("node1", f"echo without > {PROBE}", 120), 120)
         count = guest_counter(lab, "node2", "g2")
-        wait_until("g2 goes on writing without node3", partial(counter_above, lab, "node2", "g2", count), 120)
+        wait_until("g2 goes on writing without node3", partial(writes_on, lab, "node2", "g2", count), 120)
     wait_until("an alert about node3", lambda: node_down(lab), 420)
     lab.out("node1", f"echo durable > {PROBE} && sync {PROBE}")
 
@@ -82,7 +79,7 @@ def test_one_node_loses_power_and_then_everybody_without_tang(lab: Lab) -> None:
         assert {"br0", "wan0", "vlans"} <= set(lab.out(node, "ovs-vsctl list-br").split())
     for guest, node in where.items():
         wait_until(f"{guest} runs on {node}", partial(guest_running, lab, node, guest), 600)
-        wait_until(f"{guest} writes on", partial(counter_above, lab, node, guest, counted[guest]), 300)
+        wait_until(f"{guest} writes on", partial(writes_on, lab, node, guest, counted[guest]), 300)
         assert lost_writes(lab, node, guest) == []
     wait_until("g1 reaches g2", partial(guest_pings, lab, where["g1"], "g1", ADDRESSES["g2"]), 120)
     wait_until("no alert about a node", lambda: node_down(lab) is False, 420)

@@ -9,7 +9,17 @@ import sys
 from functools import partial
 
 import pytest
-from cluster import HOMES, Lab, changed, guest_counter, lost_writes, running_guests, wait_until, wait_until_whole
+from cluster import (
+    HOMES,
+    Lab,
+    changed,
+    guest_counter,
+    lost_writes,
+    running_guests,
+    wait_until,
+    wait_until_whole,
+    writes_on,
+)
 from clusterlab import machines
 from clusterlab.settings import machine
 from killing import die_at
@@ -20,10 +30,6 @@ SIX = ["-i", "inventories/lab-six"]
 NEW = ("node4", "node5", "node6")
 BRICKS = "gluster --mode=script volume info gv0 | grep -c '^Brick[0-9]*:'"
 MOMENTS = (("Form the trusted pool", 5), ("Provide the Gluster volumes", 8), ("Provide the Gluster volumes", 20))
-
-
-def writes_on(lab: Lab, node: str, guest: str, count: int) -> bool:
-    return guest_counter(lab, node, guest) > count
 
 
 def test_three_nodes_become_six(lab: Lab) -> None:
