@@ -21,6 +21,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Servers,
     Wish,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.proving import Prover
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
     LUKS,
     Reader,
@@ -41,11 +42,11 @@ TRIAL = 20 * 2**20
 class Changer(Generic[Policy]):
     """Makes the changes that were planned."""
 
-    def __init__(self, run: Run, reader: Reader, binder: Binder[Policy]) -> None:
+    def __init__(self, run: Run, reader: Reader, binder: Binder[Policy], prover: Prover[Policy]) -> None:
         self._run = run
         self._reader = reader
         self._binder = binder
-        self._proven: set[tuple[str, int]] = set()
+        self._prover = prover
 
     def tool(self, argv: list[str], stdin: Optional[str] = None) -> None:
         """Run a tool that may derive keys."""
@@ -149,7 +150,7 @@ class Changer(Generic[Policy]):
         """Add a binding that unlocks the device, or leave none behind."""
         self._need_policy(wish, servers)
         self._bind_noted(wish, policy, slot)
-        if not self.proves(wish.device, slot):
+        if not self._prover.proves(wish.device, slot):
             for binding in self._reader.metadata(wish.device)[2]:
                 if binding.keyslot == slot:
                     self._drop(wish.device, binding)
@@ -218,7 +219,7 @@ class Changer(Generic[Policy]):
 
     def remove_key(self, wish: Wish[Policy], slot: int, keeper: Binding) -> None:
         """Remove the passphrase beside a binding that is proven to unlock."""
-        if keeper.keyslot is None or not self.proves(wish.device, keeper.keyslot):
+        if keeper.keyslot is None or not self._prover.proves(wish.device, keeper.keyslot):
             raise ClusterError(
                 f"{wish.device}: the binding in keyslot {keeper.keyslot} does not unlock it, so the {wish.key.name} "
                 "was not removed; see that its servers answer"
@@ -236,20 +237,11 @@ class Changer(Generic[Policy]):
     def remove_binding(self, device: str, binding: Binding, keeper: Binding) -> None:
         """Remove a binding beside one that is proven to unlock."""
         slot = keeper.keyslot
-        if slot is None or not self.proves(device, slot):
+        if slot is None or not self._prover.proves(device, slot):
             raise ClusterError(
                 f"{device}: the binding in keyslot {slot} does not unlock it, so no other one was removed"
             )
         self._drop(device, binding)
-
-    def proves(self, device: str, slot: int) -> bool:
-        """Tell whether a binding unlocks the device in time; one that was seen to is not tried again."""
-        try:
-            if (device, slot) not in self._proven and self._binder.proves(device, slot):
-                self._proven.add((device, slot))
-        except CommandFailed:
-            return False
-        return (device, slot) in self._proven
 
     def _drop(self, device: str, binding: Binding) -> None:
         # The keyslot first: a token without a keyslot is seen as an orphan by the next run, the reverse is not.

@@ -269,7 +269,7 @@ class DiskPlan(Generic[Policy]):
         missing = self.binder.missing(policy, servers)
         reasons = [self._reason(binding, policy) for binding in same]
         keeper = next((binding for binding, reason in zip(same, reasons, strict=True) if not reason), None)
-        working = [binding for binding in same if binding.keyslot not in self._dead()]
+        working = [binding for binding in same if binding.keyslot not in self._replaceable()]
         held = missing or self.disk.doubt
         anew = not same or (keeper is None and (self.binder.rebinds() or not working) and not held)
         if self.disk.doubt:
@@ -291,9 +291,9 @@ class DiskPlan(Generic[Policy]):
     def _reason(self, binding: Binding, policy: Policy) -> str:
         """Return why a binding with the right policy may not stay."""
         outdated = self.binder.outdated(_plain(binding), policy, self.state.servers)
-        return outdated or ("its binding unlocks it no more" if binding.keyslot in self._dead() else "")
+        return outdated or ("its binding unlocks it no more" if binding.keyslot in self._replaceable() else "")
 
-    def _dead(self) -> tuple[int, ...]:
+    def _replaceable(self) -> tuple[int, ...]:
         """Return the bindings that unlock nothing, as far as there is a keyslot for another one."""
         return self.disk.dead if self._free_slot() is not None else ()
 

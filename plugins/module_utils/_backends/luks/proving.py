@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Generic, Optional
 
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.changing import Changer
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     Binder,
     Disk,
@@ -14,15 +13,15 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Servers,
     Wish,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._errors import CommandFailed, NotYet
 
 
 class Prover(Generic[Policy]):
     """Tells which bindings are worth nothing any more. Writes to no disk."""
 
-    def __init__(self, binder: Binder[Policy], changer: Changer[Policy]) -> None:
+    def __init__(self, binder: Binder[Policy]) -> None:
         self._binder = binder
-        self._changer = changer
+        self._proven: set[tuple[str, int]] = set()
 
     def look(self, wish: Wish[Policy], disk: Disk, servers: Servers) -> Disk:
         """Return the disk with what is known of its bindings."""
@@ -37,7 +36,7 @@ class Prover(Generic[Policy]):
 
     def _foreign(self, device: str, disk: Disk) -> Disk:
         """Find tokens in whose keyslot somebody has put another key."""
-        found = {one.token for one in disk.live if not one.by_clevis and not self._proves(device, one.keyslot)}
+        found = {one.token for one in disk.live if not one.by_clevis and not self.proves(device, one.keyslot)}
         return replace(disk, bindings=tuple(replace(one, foreign=one.token in found) for one in disk.bindings))
 
     def _dead(self, wish: Wish[Policy], disk: Disk, servers: Servers) -> Disk:
@@ -49,7 +48,7 @@ class Prover(Generic[Policy]):
             return disk
         wanted = self._binder.canonical(policy)
         slots = [one.keyslot for one in disk.own if self._binder.agree(one.policy, wanted)]
-        failing = [slot for slot in slots if slot is not None and not self._proves(wish.device, slot)]
+        failing = [slot for slot in slots if slot is not None and not self.proves(wish.device, slot)]
         if not failing:
             return disk
         # What forbids a new binding comes first: clevis would ask the terminal about a key that is not pinned.
@@ -57,7 +56,15 @@ class Prover(Generic[Policy]):
         if doubt:
             return replace(disk, doubt=doubt)
         # Once more: the server may have been started in between.
-        return replace(disk, dead=tuple(slot for slot in failing if not self._proves(wish.device, slot)))
+        return replace(disk, dead=tuple(slot for slot in failing if not self.proves(wish.device, slot)))
 
-    def _proves(self, device: str, slot: Optional[int]) -> bool:
-        return slot is not None and self._changer.proves(device, slot)
+    def proves(self, device: str, slot: Optional[int]) -> bool:
+        """Tell whether a binding unlocks the device in time; one that was seen to is not tried again."""
+        if slot is None:
+            return False
+        try:
+            if (device, slot) not in self._proven and self._binder.proves(device, slot):
+                self._proven.add((device, slot))
+        except CommandFailed:
+            return False
+        return (device, slot) in self._proven
