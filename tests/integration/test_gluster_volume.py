@@ -203,7 +203,8 @@ def test_no_bricks_are_added_while_something_waits_to_be_healed(glusterds: Glust
             refused(glusterds, wanted, "to be healed" if dead == (1,) else "split-brain")
             assert gate(glusterds, timeout=3).get("failed")
     finally:
-        glusterds.xml("volume", "set", "gv1", "cluster.self-heal-daemon", "on", "cluster.quorum-type", "auto")
+        glusterds.xml("volume", "set", "gv1", "cluster.quorum-type", "auto")
+        glusterds.xml("volume", "reset", "gv1", "cluster.self-heal-daemon")
     glusterds.xml("volume", "heal", "gv1", "split-brain", "latest-mtime", "/torn")
     with mounted(glusterds, "gv1") as top:
         assert (top / "torn").read_text() == "with the first alone"
