@@ -258,6 +258,37 @@ def test_a_qcow2_image_is_not_taken_for_a_raw_one(prepared: Session) -> None:
     prepared.domains(guest(name="g6", state="absent"))
 
 
+# A boot sector that writes itself to the eleventh cylinder of its disk for ever:
+#   mov ax, 0x0301; mov bx, 0x7c00; mov cx, 0x0a01; mov dx, 0x0080; int 0x13; jmp to the first
+WRITER = bytes.fromhex("b80103 bb007c b9010a ba8000 cd13 ebf0".replace(" ", "")).ljust(510, b"\0") + b"\x55\xaa"
+
+
+def test_a_guest_whose_disk_fails_again_is_not_called_resumed(prepared: Session) -> None:
+    small = prepared.top / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=777", "none", str(small)], check=True)
+    try:
+        wanted = guest(name="g9", disks=[{"path": str(small / "g9.img"), "size": "16M"}])
+        made = prepared.domains({**wanted, "state": "defined"})
+        assert not made.get("failed"), made
+        with (small / "g9.img").open("r+b") as image:
+            image.write(WRITER)
+        assert prepared.domains(wanted)["actions"] == ["start guest g9"]
+        limit = time.monotonic() + 60
+        while prepared.virsh("domstate", "g9", "--reason").strip() != "paused (I/O error)":
+            assert time.monotonic() < limit, "the guest's disk did not fail"
+            time.sleep(0.5)
+        failed = prepared.domains(wanted)
+        assert failed["failed"] and "guest g9 was paused because its disk failed" in failed["msg"]
+        subprocess.run(["mount", "-o", "remount,size=1m", str(small)], check=True)
+        resumed = prepared.domains(wanted)
+        assert resumed["actions"] == ["resume guest g9"] and resumed["domains"]["g9"]["state"] == "running"
+        assert not prepared.domains(wanted)["changed"]
+        prepared.domains({"name": "g9", "state": "absent", "force_stop": True, "shutdown_timeout": 0})
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
 def test_vlans_uuid_and_places_are_guarded(prepared: Session) -> None:
     nic = guest(name="g2", state="defined", nics=[{"network": "vlans", "vlan": "red"}])
     result = prepared.domains(nic)

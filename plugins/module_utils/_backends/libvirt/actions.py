@@ -17,6 +17,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
 IMAGE_OWNER = "libvirt-qemu"
+# Seconds for which a guest is watched that was resumed after its disk had failed: it tries at once what had failed.
+WATCHED = 5
 
 
 class Actions:
@@ -86,8 +88,19 @@ class Actions:
         explained(self._lookup(guest).suspend)
 
     def resume(self, guest: Guest) -> None:
-        """Let a suspended guest go on."""
-        explained(self._lookup(guest).resume)
+        """Let a suspended guest go on, and see that one whose disk had failed does."""
+        domain = self._lookup(guest)
+        watched = WATCHED if _disk_failed(domain) else 0
+        explained(domain.resume)
+        limit = time.monotonic() + watched
+        while time.monotonic() < limit:
+            if _disk_failed(domain):
+                raise ClusterError(
+                    f"guest {guest.name} was paused because its disk failed, and so it did when it was resumed. "
+                    "Mend the storage below it. If that is well, the guest holds files of a mount that is gone: "
+                    f"virsh destroy {guest.name} && virsh start {guest.name}"
+                )
+            time.sleep(0.5)
 
     def stop(self, guest: Guest) -> None:
         """Ask a guest to shut down; end it after the timeout when that is allowed."""
@@ -116,6 +129,13 @@ class Actions:
             | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
         )
         explained(self._lookup(guest).undefineFlags, flags)
+
+
+def _disk_failed(domain: Any) -> bool:
+    """Say whether a domain is paused because of an I/O error."""
+    import libvirt
+
+    return bool(explained(domain.state) == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR])
 
 
 def nic_problems(guest: Guest, networks: Mapping[str, frozenset[str]]) -> list[str]:
