@@ -474,6 +474,15 @@ def test_it_is_not_when_it_comes_back_by_itself(release: str, tmp_path: Path, cl
     assert sentences(plan(tmp_path, run, item("gv0"))) == [] and clock[0] > 0
 
 
+def test_it_may_take_longer_to_come_back_after_a_change(release: str, tmp_path: Path, clock: list[float]) -> None:
+    run = Healerless(release)
+    volumes = resource(tmp_path, run, item("gv0"))
+    volumes.read()
+    waited, looks = clock[0], run.asked.count(["volume", "status"])
+    run.returns = 6 * looks
+    assert sentences(volumes.plan(volumes.read())) == [] and clock[0] > 3 * waited
+
+
 @pytest.mark.parametrize(
     ("answers", "more"),
     [

@@ -89,12 +89,14 @@ def lacking(volume: Volume, state: Cluster) -> list[str]:
     return healerless(volume, volume.bricks, state)
 
 
-def settled(look: Callable[[], Cluster], names: Collection[str]) -> Cluster:
+def settled(look: Callable[[], Cluster], names: Collection[str], limit: float) -> Cluster:
     """Return what ``look`` sees once the volumes of these names have their daemons, or do not get them in time.
 
     Glusterd ends the daemons and starts them anew where the bricks of a volume change.
+
+    :param limit: seconds.
     """
-    deadline = time.monotonic() + SETTLE_LIMIT
+    deadline = time.monotonic() + limit
     while True:
         state = look()
         waiting = any(lacking(volume, state) for volume in state.volumes.values() if volume.name in names)

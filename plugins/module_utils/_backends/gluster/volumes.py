@@ -14,7 +14,11 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.declarations import faults
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import settled
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import (
+    SETTLE_LIMIT,
+    START_LIMIT,
+    settled,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.keeping import Kept, changes_bricks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Cluster,
@@ -49,6 +53,7 @@ class Volumes:
         self._cli = cli
         self._is_local = local_by(local_name)
         self._kept = Kept(backup_dir)
+        self._patience = SETTLE_LIMIT
 
     def read(self) -> Cluster:
         """Look once, or again until self-heal daemons are back.
@@ -60,7 +65,10 @@ class Volumes:
         wrong = faults(self._wanted)
         if wrong:
             raise Refused(wrong)
-        seen = settled(lambda: read_cluster(self._cli), {one.name for one in self._wanted if one.state == "started"})
+        started = {one.name for one in self._wanted if one.state == "started"}
+        seen = settled(lambda: read_cluster(self._cli), started, self._patience)
+        # What comes later is the look at what was changed: daemons that busy nodes are slow to start are on their way.
+        self._patience = START_LIMIT
         names = {host for one in self._wanted for host, _path in all_places(one)}
         hosts = match_hosts(names, seen.peers, self._is_local)
         seen = replace(
