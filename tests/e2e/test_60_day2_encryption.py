@@ -18,7 +18,7 @@ from cluster import (
     wait_until,
     wait_until_whole,
 )
-from killing import run_and_kill
+from killing import die_at, run_and_kill
 
 pytestmark = pytest.mark.long
 
@@ -112,6 +112,7 @@ def test_after_a_purge_a_node_unlocks_with_the_new_keys_alone(lab: Lab) -> None:
 
 
 def test_a_disk_gets_its_damaged_header_back(lab: Lab) -> None:
+    die_at("escrow.yml", [], (("Fetch the headers", 2), ("Write the bundle", 2)))
     assert lab.playbook("escrow.yml").rc == 0
     again = lab.playbook("escrow.yml")
     assert again.rc == 0 and changed(again) == {}
@@ -133,8 +134,10 @@ def test_a_disk_gets_its_damaged_header_back(lab: Lab) -> None:
     planned = lab.playbook("restore_header.yml", *asked, "--check")
     assert planned.rc == 0 and changed(planned) == {"node3": 1}
     assert not lab.ok("node3", f"cryptsetup isLuks {BMV0}"), "check mode wrote to the disk"
+    die_at("restore_header.yml", asked, (("Bring it to the node", 2), ("Restore it", 2)))
+    # The module goes on alone when its run is killed.
     done = lab.playbook("restore_header.yml", *asked)
-    assert done.rc == 0 and changed(done) == {"node3": 1}
+    assert done.rc == 0 and set(changed(done)) <= {"node3"}
     again = lab.playbook("restore_header.yml", *asked)
     assert again.rc == 0 and changed(again) == {}
     assert lab.playbook("site.yml", "--tags", "encryption,storage").rc == 0
