@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from cluster import HOMES, Lab, brick_contents, changed, longest_pause, running_guests, wait_until, wait_until_whole
 from killing import die_at
@@ -17,6 +19,11 @@ MOMENTS = (
     ("Make and mount the filesystems of this node", 4),
     ("Provide the Gluster volumes", 4),
 )
+
+
+def flat(output: str) -> str:
+    """Return the output as one line: Ansible breaks long messages."""
+    return " ".join(output.split())
 
 
 def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
@@ -47,6 +54,8 @@ def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
         done = lab.playbook("replace_disk.yml", *ASKED)
         assert done.rc == 0
         print(f"  the run that completed it took {done.seconds:.0f} s")
+        alike = re.search(r"node2:/bricks/gv0/brick, node1:/bricks/gv0/brick: (\d+) paths are alike", flat(done.output))
+        assert alike and int(alike[1]) > len(HOMES), "what the disk was filled with was not compared"
 
     wait_until("all guests run at home", lambda: running_guests(lab) == HOMES, 600)
     wait_until_whole(lab)
@@ -54,7 +63,20 @@ def test_a_blank_disk_takes_the_place_of_a_dead_one(lab: Lab) -> None:
     assert "./.shard/" in found["node1"] or "./images/" in found["node1"]
     assert found["node1"] == found["node2"] == found["node3"]
     lab.out("node1", f"{SNAPSHOT} delete e2e-dead")
+    a_byte_of_one_copy_is_found(lab)
     again = lab.playbook("replace_disk.yml", *ASKED)
     assert again.rc == 0 and changed(again) == {}
     layers = lab.playbook("site.yml", "--tags", "encryption,storage")
     assert layers.rc == 0 and changed(layers) == {}
+
+
+def a_byte_of_one_copy_is_found(lab: Lab) -> None:
+    """Change what lies on one brick behind gluster's back, and have it named."""
+    lab.out("node1", "echo right > /srv/gv0/e2e-compared && sync /srv/gv0/e2e-compared")
+    for text, found in (("wrong", True), ("right", False)):
+        lab.out("node2", f"echo {text} > /bricks/gv0/brick/e2e-compared")
+        compared = lab.playbook("compare_bricks.yml", *ASKED)
+        assert (compared.rc != 0) is found and changed(compared) == {}
+        assert (
+            "e2e-compared on node2:/bricks/gv0/brick and on node1:/bricks/gv0/brick" in flat(compared.output)
+        ) is found

@@ -14,10 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
+from ansible_collections.personal.cluster.plugins.filter.bricks import brick_differences
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.contents import copies, verdict
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import Healers
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_lost_healers
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
@@ -218,6 +220,35 @@ def test_the_order_of_bricks_within_a_set_is_no_change(glusterds: Glusterds) -> 
     assert not volumes(glusterds, wanted)["changed"]
     wanted["bricks"][2], wanted["bricks"][3] = wanted["bricks"][3], wanted["bricks"][2]
     refused(glusterds, wanted, "sets cannot be regrouped")
+
+
+def test_a_byte_that_only_one_brick_has_is_found(glusterds: Glusterds) -> None:
+    with mounted(glusterds, "gv1") as top:
+        (top / "compared").mkdir()
+        (top / "compared" / "file").write_text("right")
+    volume = direct("gluster_volume_info", {"heal": False, **glusterds.params()})["volumes"]
+    bricks = [glusterds.brick(2, name) for name in ("gv1a", "gv1b")]
+    pairs = copies(volume, {(HOSTS[1], brick) for brick in bricks})
+    assert [pair["copy"][0] for pair in pairs] == [HOSTS[0]] * 2
+
+    def look(only: Optional[list[str]] = None) -> dict[str, Any]:
+        here = {HOSTS[0]: [glusterds.brick(1, name) for name in ("gv1a", "gv1b")], HOSTS[1]: bricks}
+        more = {} if only is None else {"only": only}
+        return {host: direct("gluster_brick_info", {"bricks": own, **more})["bricks"] for host, own in here.items()}
+
+    first = look()
+    told = verdict(pairs, first, look(brick_differences(pairs, first)))
+    assert told["different"] == [] and told["busy"] == 0 and told["same"] >= 2
+    (place,) = (Path(brick) / "compared" / "file" for brick in bricks if (Path(brick) / "compared" / "file").exists())
+    kept = place.stat()
+    place.write_text("wrong")
+    os.utime(place, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    first = look()
+    assert brick_differences(pairs, first) == ["compared/file"]
+    (sentence,) = verdict(pairs, first, look(["compared/file"]))["different"]
+    assert sentence.startswith(f"compared/file on {HOSTS[1]}:") and f"and on {HOSTS[0]}:" in sentence
+    place.write_text("right")
+    assert brick_differences(pairs, look()) == []
 
 
 def files(cluster: Glusterds, volume: str, count: int) -> None:
