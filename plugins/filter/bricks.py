@@ -12,20 +12,15 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 
 
 def brick_copies(volumes: Mapping[str, Mapping[str, Any]], host: str, bricks: Sequence[str]) -> list[dict[str, Any]]:
-    """Return each of the bricks of a host, and another that has all that it has.
+    """Return each of the bricks of a host that has a copy, and another that has all that it has.
 
     :param volumes: as gluster_volume_info tells of them.
-    :raises AnsibleFilterError: no other brick of its set runs.
+    :raises AnsibleFilterError: gluster has no such brick, or it, or every other one of its set, does not run.
     """
     try:
         return contents.copies(volumes, {(host, brick) for brick in bricks})
     except ClusterError as error:
         raise AnsibleFilterError(str(error)) from error
-
-
-def brick_differences(pairs: Sequence[Mapping[str, Any]], hosts: Mapping[str, contents.Contents]) -> list[str]:
-    """Return the paths that differ on any of the pairs, at one look."""
-    return sorted({name for names in contents.differences(pairs, hosts) for name in names})
 
 
 class FilterModule:
@@ -35,6 +30,6 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "brick_copies": brick_copies,
-            "brick_differences": brick_differences,
+            "brick_differences": contents.differences,
             "brick_verdict": contents.verdict,
         }

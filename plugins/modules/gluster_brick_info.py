@@ -11,7 +11,8 @@ short_description: Tell what the bricks of a GlusterFS node hold, with checksums
 version_added: 0.1.0
 description:
   - Reads all files of bricks, so that two that are copies of one another can be compared. Changes nothing.
-  - It takes as long as reading the disks does. What it reads does not stay in the node's memory.
+  - It takes as long as reading the disks does, and gives way to all else that the node does. It reads what is on the
+    disks, not what the node still has in its memory.
   - P(personal.cluster.brick_verdict#filter) compares what two nodes tell; C(playbooks/compare_bricks.yml) does it all.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: [personal.cluster.engine]
@@ -43,7 +44,8 @@ EXAMPLES = r"""
 RETURN = r"""
 bricks:
   description:
-    - For each brick what is on it, by its path there. Without what is gluster's own (C(.glusterfs)).
+    - For each brick what is on it, by its path there; the brick itself is V(.).
+    - Without what is another on each brick, C(.glusterfs) and C(.trashcan).
     - Bytes of a path that are not UTF-8 are shown as C(\xNN).
   returned: always
   type: dict
@@ -73,10 +75,15 @@ bricks:
         gfid:
           description: Gluster's name of it, the same on all bricks. Null where there is none.
           type: str
+        attributes:
+          description: SHA-256 of the extended attributes that copies have alike, as ACLs. Null where there are none.
+          type: str
         content:
           description: SHA-256 of a file, or where a link leads. Null for what is neither.
           type: str
 """
+
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
@@ -94,6 +101,7 @@ def main() -> None:
     )
     only = module.params["only"]
     names = None if only is None else frozenset(only)
+    os.nice(19)
     _engine.report(module, lambda: {"bricks": {brick: read_brick(brick, names) for brick in module.params["bricks"]}})
 
 

@@ -57,7 +57,7 @@ def test_a_run_that_dies_is_completed_and_reboots_once(lab: Lab) -> None:
     assert again.rc == 0 and boot(lab) == rebooted
     assert guest_running(lab, "node2", "g2") and not lab.ok("node2", f"test -e {MEMORY}")
     # Neither way did it stop: it came as a running machine.
-    assert lab.ok("node2", "pgrep -af 'guest=g2,' | grep -q -- -incoming")
+    assert lab.ok("node2", "pgrep -af '[g]uest=g2,' | grep -q -- -incoming")
     counted = guest_counter(lab, "node1", "g2")
     wait_until("g2 goes on at home", lambda: goes_on(lab, counted), 240)
     assert lost_writes(lab, "node1", "g2") == []

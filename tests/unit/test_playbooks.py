@@ -190,9 +190,10 @@ def test_a_rotation_binds_by_the_task_and_the_policy_of_the_layer() -> None:
 
 
 def told_at_the_end(playbook: str, **known: Any) -> str:
-    """Return what the last task of a playbook tells, nothing where it is left out."""
-    last = yaml.safe_load((REPOSITORY / "playbooks" / f"{playbook}.yml").read_text())[-1]
-    task = (last.get("post_tasks") or last["tasks"])[-1]
+    """Return what a playbook tells about what is left to do, nothing where it tells nothing."""
+    plays = yaml.safe_load((REPOSITORY / "playbooks" / f"{playbook}.yml").read_text())
+    tasks = [task for play in plays for task in (*play.get("tasks", ()), *play.get("post_tasks", ()))]
+    task = [task for task in tasks if "ansible.builtin.debug" in task][-1]
     assert task["run_once"] and "changed_when" not in task
     templar = Templar(loader=DataLoader(), variables=known)
     if not templar.template(trust_as_template(f"{{{{ {task['when']} }}}}")):
@@ -227,13 +228,15 @@ def test_nodes_that_are_tang_hosts_need_a_threshold() -> None:
 
 
 def test_what_makes_the_bundle_old_is_told_where_there_is_one(tmp_path: Path) -> None:
-    place, new, same = {"cluster_state_dir": str(tmp_path)}, {"changed": True}, {"changed": False}
+    place: dict[str, Any] = {"cluster_state_dir": str(tmp_path)}
+    new: dict[str, Any] = {"__replace_known": [], "__replace_fresh": ["/dev/disk/by-id/new"]}
     for known in ({}, place):
         assert told_at_the_end("rotate_tang", **known) == ""
-        assert told_at_the_end("replace_disk", __replace_forgotten=new, **known) == ""
+        assert told_at_the_end("replace_disk", **new, **known) == ""
     (tmp_path / "escrow.tar.gpg").touch()
-    assert told_at_the_end("replace_disk", __replace_forgotten=same, **place) == ""
-    assert "Now run playbooks/escrow.yml" in told_at_the_end("replace_disk", __replace_forgotten=new, **place)
+    assert told_at_the_end("replace_disk", **{**new, "__replace_fresh": []}, **place) == ""
+    for died in ({}, {"__replace_known": ["/dev/disk/by-id/new"], "__replace_fresh": []}):
+        assert "At the end run playbooks/escrow.yml" in told_at_the_end("replace_disk", **{**new, **died}, **place)
     assert told_at_the_end("rotate_tang", **place).endswith("has headers that need the old ones.")
     assert told_at_the_end("rotate_tang", purge="true", **place).endswith("need the old ones, which are purged.")
 

@@ -13,7 +13,10 @@ from typing import Any
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.connection import explained
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.declared import Disk, Guest
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.patching import LiveChange
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import read_networks
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import (
+    disk_failed,
+    read_networks,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
 IMAGE_OWNER = "libvirt-qemu"
@@ -88,18 +91,12 @@ class Actions:
         explained(self._lookup(guest).suspend)
 
     def resume(self, guest: Guest) -> None:
-        """Let a suspended guest go on, and see that one whose disk had failed does."""
+        """Let a suspended guest go on, and see whether one whose disk had failed does: it is paused again if not."""
         domain = self._lookup(guest)
-        watched = WATCHED if _disk_failed(domain) else 0
+        watched = WATCHED if disk_failed(domain) else 0
         explained(domain.resume)
         limit = time.monotonic() + watched
-        while time.monotonic() < limit:
-            if _disk_failed(domain):
-                raise ClusterError(
-                    f"guest {guest.name} was paused because its disk failed, and so it did when it was resumed. "
-                    "Mend the storage below it. If that is well, the guest holds files of a mount that is gone: "
-                    f"virsh destroy {guest.name} && virsh start {guest.name}"
-                )
+        while time.monotonic() < limit and not disk_failed(domain):
             time.sleep(0.5)
 
     def stop(self, guest: Guest) -> None:
@@ -129,13 +126,6 @@ class Actions:
             | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
         )
         explained(self._lookup(guest).undefineFlags, flags)
-
-
-def _disk_failed(domain: Any) -> bool:
-    """Say whether a domain is paused because of an I/O error."""
-    import libvirt
-
-    return bool(explained(domain.state) == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR])
 
 
 def nic_problems(guest: Guest, networks: Mapping[str, frozenset[str]]) -> list[str]:

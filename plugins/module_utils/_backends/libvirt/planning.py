@@ -271,8 +271,12 @@ class GuestPlan:
             how = " paused" if wanted == "paused" else ""
             self._add(f"start guest {guest.name}{how}", self.actions.start, guest)
             return replace(domain, state=wanted)
-        verb, call = ("pause", self.actions.pause) if wanted == "paused" else ("resume", self.actions.resume)
-        self._add(f"{verb} guest {guest.name}", call, guest)
+        if wanted == "paused":
+            self._add(f"pause guest {guest.name}", self.actions.pause, guest)
+            return replace(domain, state=wanted)
+        anew = f"virsh destroy {guest.name} && virsh start {guest.name}"
+        why = f", whose disk failed (if it fails again on storage that is well: {anew})" if domain.disk_failed else ""
+        self._add(f"resume guest {guest.name}{why}", self.actions.resume, guest)
         return replace(domain, state=wanted)
 
 

@@ -16,7 +16,10 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import No
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain of this node; ``state`` is running, paused or shutdown; ``live`` is the XML of the running one."""
+    """A domain of this node; ``state`` is running, paused or shutdown; ``live`` is the XML of the running one.
+
+    ``disk_failed`` says that it is paused because of an I/O error.
+    """
 
     name: str
     uuid: str
@@ -24,6 +27,7 @@ class Domain:
     autostart: bool
     inactive: str
     live: Optional[str] = None
+    disk_failed: bool = False
 
     @property
     def active(self) -> bool:
@@ -87,7 +91,15 @@ def _read_domain(domain: Any) -> Domain:
         autostart=bool(explained(domain.autostart)) if persistent else False,
         inactive=explained(domain.XMLDesc, libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE),
         live=explained(domain.XMLDesc, libvirt.VIR_DOMAIN_XML_SECURE) if active else None,
+        disk_failed=disk_failed(domain),
     )
+
+
+def disk_failed(domain: Any) -> bool:
+    """Say whether a domain is paused because of an I/O error."""
+    import libvirt
+
+    return bool(explained(domain.state) == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR])
 
 
 def read_pools(connection: Any) -> dict[str, Pool]:
