@@ -358,3 +358,13 @@ def test_a_node_is_back_when_each_of_its_volumes_is_mounted() -> None:
     assert command == " && ".join(f"systemctl is-active {unit}" for unit in units)
     template = REPOSITORY / "roles/storage/templates/mounts.yml.j2"
     assert '"personal-cluster-mount@{{ volume.name }}.service"' in template.read_text()
+
+
+def test_every_play_ends_with_the_first_host_that_does_not_answer() -> None:
+    first = {"name": "Go on only while all answer", "ansible.builtin.import_tasks": "tasks/all_answered.yml"}
+    for path in sorted((REPOSITORY / "playbooks").glob("*.yml")):
+        for play in yaml.safe_load(path.read_text()):
+            if play.get("any_errors_fatal"):
+                assert play["max_fail_percentage"] == 0, f"{path.name}: {play['name']}"
+            if "serial" in play:
+                assert play["tasks"][0] == first, f"{path.name}: {play['name']}"
