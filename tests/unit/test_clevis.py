@@ -137,6 +137,7 @@ def test_nested_policy_arguments() -> None:
     inner = [{"t": 1, "pins": {"tang": [two]}}, {"t": 1, "pins": {"tang": [two, one]}}]
     assert (pin, json.loads(config)) == ("sss", {"t": 2, "pins": {"tpm2": [{"pcr_ids": "7"}], "sss": inner}})
     assert set(nested().sources) == {ONE, TWO, "tpm2"} and nested().faults() == []
+    assert nested().alone == [TWO] and nested(3).alone == [] and policy((ONE, "t"), threshold=1).alone == []
 
 
 def test_tpm() -> None:

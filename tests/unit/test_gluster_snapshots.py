@@ -174,6 +174,17 @@ def test_a_volume_is_restored_once_in_its_life(tmp_path: Path) -> None:
         assert any("volume sv was restored before" in why for why in found) is refused, found
 
 
+def test_a_volume_with_several_bricks_on_a_node_is_not_restored(tmp_path: Path) -> None:
+    resource = Snapshots([one("restored")], Cli(Fake(there=True), str(tmp_path), "", 0), ["restore"], Lvm())
+    state = resource.read()
+    assert resource.plan(state).refusals == []
+    volume = state.cluster.volumes["sv"]
+    more = tuple(replace(brick, path=f"{brick.path}b") for brick in volume.bricks)
+    volumes = {**state.cluster.volumes, "sv": replace(volume, bricks=volume.bricks + more)}
+    (refusal,) = resource.plan(replace(state, cluster=replace(state.cluster, volumes=volumes))).refusals
+    assert "volume sv has several bricks on a node" in refusal
+
+
 def test_nothing_is_snapped_half_healed_or_half_there(tmp_path: Path) -> None:
     class Dead(Healthy):
         def read(self) -> Any:

@@ -217,8 +217,29 @@ def test_node_that_is_a_tang_host_too(looked: Looked, settings: Settings) -> Non
     ]
     assert "group tang has nodes (node2)" in findings[0].found
     for host in settings["nodes"]:
-        looked[host]["declared"]["tang_threshold"] = 2
+        looked[host]["declared"]["tang_threshold"] = 1
     assert only(looked, settings).host == "node2"
+
+
+@pytest.mark.parametrize("threshold", [0, 2, "two", True, [1]])
+def test_threshold_that_cannot_be_met(looked: Looked, settings: Settings, threshold: Any) -> None:
+    looked["node2"]["declared"]["tang_threshold"] = threshold
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "encryption_tang_threshold")
+    assert "is no whole number from 1 to 1, which is how many tang hosts it asks" in finding.found
+    settings["tang"] += ["node1", "node2"]
+    settings["tang_servers"] += ["10.10.0.11:7500", "10.10.0.12:7500"]
+    for host in settings["nodes"]:
+        looked[host]["declared"]["tang_threshold"] = 2
+    assert judge(looked, settings) == []
+    looked["node2"]["declared"]["tang_threshold"] = looked["node3"]["declared"]["tang_threshold"] = 3
+    assert only(looked, settings).host == "node2"
+
+
+def test_port_that_is_no_number(looked: Looked, settings: Settings) -> None:
+    settings["numbers"]["tang_port"] = "seven"
+    settings["tang_servers"] = ["10.10.0.10:seven"]
+    assert only(looked, settings).variable == "tang_port"
 
 
 def test_no_tang_host_but_nodes(looked: Looked, settings: Settings) -> None:
@@ -1250,6 +1271,9 @@ def test_policy_that_asks_the_node_itself(looked: Looked, settings: Settings, ow
     assert own.rstrip("/") in findings[0].found
 
 
+OUTSIDE = {"url": URL.format("10.10.0.10")}
+
+
 @pytest.mark.parametrize(
     ("policy", "found"),
     [
@@ -1258,6 +1282,10 @@ def test_policy_that_asks_the_node_itself(looked: Looked, settings: Settings, ow
         ({"threshold": 3, "tang": [{"url": URL.format("10.10.0.10")}]}, "threshold 3 exceeds 1 pin"),
         ({"tang": [{"thp": "a"}]}, "missing required arguments: url"),
         ({"sss": [{"sss": [{"tang": []}]}]}, "the policy names no tang server"),
+        (
+            {"threshold": 2, "tang": [OUTSIDE], "sss": [{"tang": [OUTSIDE, {"url": "http://192.0.2.7"}]}]},
+            "unlocks alone, though",
+        ),
     ],
 )
 def test_policy_that_cannot_be_bound_to(looked: Looked, settings: Settings, policy: Any, found: str) -> None:

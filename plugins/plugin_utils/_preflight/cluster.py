@@ -16,6 +16,7 @@ from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model 
 
 # Beyond these, data is lost or given up, a guest stays frozen, a daemon never starts or never rests.
 RANGES = {
+    "tang_port": (1, 65535),
     "storage_pool_percent": (1, 100),
     "storage_volume_percent": (1, 100),
     "storage_autoextend_threshold": (50, 100),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
@@ -17,7 +17,10 @@ from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model 
     Host,
     Site,
     mappings,
+    whole,
 )
+
+UNSET = (None, "")
 
 
 def tang_declared(site: Site) -> Iterator[Finding]:
@@ -39,13 +42,29 @@ def tang_declared(site: Site) -> Iterator[Finding]:
             "all its hosts are in group nodes, too: whoever carries the nodes away would have all keys of their disks",
             "put a host that is no node into it",
         )
-    elif peers and any(not host.declared.get("tang_threshold") for host in made):
+    elif peers and any(host.declared.get("tang_threshold") in UNSET for host in made):
         yield Finding(
             CLUSTER,
             "encryption_tang_threshold",
             f"it is not set, and group tang has nodes ({', '.join(peers)})",
             "say how many servers must answer: with 1, two nodes that are carried away together unlock each other",
         )
+    else:
+        yield from _thresholds(made, servers)
+
+
+def _thresholds(hosts: Iterable[Host], servers: Collection[str]) -> Iterator[Finding]:
+    """A threshold can be met, and asks for one server at least; a node does not ask itself."""
+    for host in hosts:
+        declared, most = host.declared.get("tang_threshold"), len(set(servers) - {host.name})
+        number = None if isinstance(declared, bool) else whole(declared)
+        if declared not in UNSET and (number is None or not 1 <= number <= most):
+            yield Finding(
+                host.name,
+                "encryption_tang_threshold",
+                f"{declared!r} is no whole number from 1 to {most}, which is how many tang hosts it asks",
+                "say how many of them must answer",
+            )
 
 
 def tang_answers(site: Site) -> Iterator[Finding]:
@@ -58,6 +77,8 @@ def tang_answers(site: Site) -> Iterator[Finding]:
     bound = any((disk["luks"] or {}).get("clevis") for disk in disks)
     for server in site.settings["tang_servers"]:
         address, port = str(server).rsplit(":", 1)
+        if whole(port) is None:
+            continue
         host = looked.get(address)
         silent = host is not None and bool(host.node) and int(port) not in host.node["listening"]
         # A node that is new, or was installed anew, becomes a tang host when it is built.
@@ -96,6 +117,13 @@ def policies_valid(site: Site) -> Iterator[Finding]:
         for fault in faults:
             remedy = "`ansible-doc personal.cluster.luks_clevis_bind` shows what a policy is made of"
             yield Finding(host.name, "encryption_policy", fault, remedy)
+        for source in policy.alone if policy and not faults else []:
+            yield Finding(
+                host.name,
+                "encryption_policy",
+                f"{source} unlocks alone, though the threshold is {policy.threshold}: it is named at several depths",
+                "name it at one depth, or say threshold: 1",
+            )
         own = [url for url, _thp in (policy.servers if policy else ()) if _leads_to(url, host)]
         if own:
             yield Finding(

@@ -70,6 +70,11 @@ class Policy:
         return sum(found) + (self.tpm2 is not None and TPM in answering) >= self.threshold
 
     @property
+    def alone(self) -> list[str]:
+        """What unlocks by itself, though more than one is asked for: it stands at several depths."""
+        return [source for source in self.sources if self.threshold > 1 and self.opens_with([source])]
+
+    @property
     def asks_tpm(self) -> bool:
         """Whether the node's TPM is anywhere in the policy."""
         return self.tpm2 is not None or any(inner.asks_tpm for inner in self.sss)

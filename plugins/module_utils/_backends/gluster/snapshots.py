@@ -190,6 +190,11 @@ class Snapshots:
                 f"volume {volume.name} was restored before, and gluster could delete files of a whole node the second "
                 "time; activate the snapshot, mount it, and copy out of it (docs/gluster.md)"
             )
+        if len({brick.owner for brick in volume.bricks}) < len(volume.bricks):
+            found.append(
+                f"volume {volume.name} has several bricks on a node, and none of them could come home after that; "
+                "activate the snapshot, mount it, and copy out of it (docs/gluster.md)"
+            )
         if volume.status == "started":
             found.append(f"volume {volume.name} is started; end what uses it and stop it (state: stopped)")
         if "restore" not in self._allow:
