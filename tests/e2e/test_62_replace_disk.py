@@ -19,7 +19,6 @@ MOMENTS = (
     ("Make and mount the filesystems of this node", 4),
     ("Provide the Gluster volumes", 4),
     ("Read the bricks", 2),
-    ("Forget which disk it was", 0),
 )
 
 
