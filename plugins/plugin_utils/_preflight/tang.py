@@ -57,7 +57,7 @@ def _thresholds(hosts: Iterable[Host], servers: Collection[str]) -> Iterator[Fin
     """A threshold can be met, and asks for one server at least; a node does not ask itself."""
     for host in hosts:
         declared, most = host.declared.get("tang_threshold"), len(set(servers) - {host.name})
-        number = None if isinstance(declared, bool) else whole(declared)
+        number = whole(declared)
         if declared not in UNSET and (number is None or not 1 <= number <= most):
             yield Finding(
                 host.name,
