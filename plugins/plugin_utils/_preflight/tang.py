@@ -114,16 +114,11 @@ def policies_valid(site: Site) -> Iterator[Finding]:
     """What is declared as the whole policy of a node can be bound to, and does not ask the node itself."""
     for host in site.nodes:
         policy, faults = _policy(host)
+        if policy and not faults:
+            yield from _alone(policy, host)
         for fault in faults:
             remedy = "`ansible-doc personal.cluster.luks_clevis_bind` shows what a policy is made of"
             yield Finding(host.name, "encryption_policy", fault, remedy)
-        for source in policy.alone if policy and not faults else []:
-            yield Finding(
-                host.name,
-                "encryption_policy",
-                f"{source} unlocks alone, though the threshold is {policy.threshold}: it is named at several depths",
-                "name it at one depth, or say threshold: 1",
-            )
         own = [url for url, _thp in (policy.servers if policy else ()) if _leads_to(url, host)]
         if own:
             yield Finding(
@@ -139,6 +134,16 @@ def policies_valid(site: Site) -> Iterator[Finding]:
                 "it asks nodes alone: whoever carries the nodes away would have all keys of their disks",
                 "let it ask a server that is no node, or the TPM, too",
             )
+
+
+def _alone(policy: Policy, host: Host) -> Iterator[Finding]:
+    for source in policy.alone:
+        yield Finding(
+            host.name,
+            "encryption_policy",
+            f"{source} unlocks alone, though the threshold is {policy.threshold}: it is named at several depths",
+            "name it at one depth, or say threshold: 1",
+        )
 
 
 def _asks_outside(policy: Policy, site: Site) -> bool:
