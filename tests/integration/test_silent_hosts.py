@@ -39,7 +39,8 @@ def silent(tmp_path: Path) -> Path:
 def test_nobody_is_asked_after_one_that_does_not_answer(
     silent: Path, words: list[str], asked: set[str], said: str
 ) -> None:
-    argv = [Path(sys.executable).parent / "ansible-playbook", "-i", silent, f"playbooks/{words[0]}", *words[1:]]
+    tool = str(Path(sys.executable).parent / "ansible-playbook")
+    argv = [tool, "-i", str(silent), f"playbooks/{words[0]}", *words[1:]]
     env = {**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(
         argv, cwd=TOP, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
