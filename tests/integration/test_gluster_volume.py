@@ -17,12 +17,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from ansible_collections.personal.cluster.plugins.filter.bricks import brick_copies, brick_differences, brick_verdict
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.contents import (
-    copies,
-    differences,
-    verdict,
-)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import Healers
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_lost_healers
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
@@ -231,7 +227,7 @@ def test_a_byte_that_only_one_brick_has_is_found(glusterds: Glusterds) -> None:
         (top / "compared" / "file").write_text("right")
     volume = direct("gluster_volume_info", {"heal": False, **glusterds.params()})["volumes"]
     bricks = [glusterds.brick(2, name) for name in ("gv1a", "gv1b")]
-    pairs = copies(volume, {(HOSTS[1], brick) for brick in bricks})
+    pairs = brick_copies(volume, HOSTS[1], bricks)
     assert [pair["copy"][0] for pair in pairs] == [HOSTS[0]] * 2
 
     def look(only: Optional[list[str]] = None) -> dict[str, Any]:
@@ -240,18 +236,18 @@ def test_a_byte_that_only_one_brick_has_is_found(glusterds: Glusterds) -> None:
         return {host: direct("gluster_brick_info", {"bricks": own, **more})["bricks"] for host, own in here.items()}
 
     first = look()
-    told = verdict(pairs, [first, *(look(differences(pairs, first)) for _ in "23")])
+    told = brick_verdict(pairs, [first, *(look(brick_differences(pairs, first)) for _ in "23")])
     assert told["different"] == [] and told["busy"] == [] and told["same"] >= 2
     (place,) = (Path(brick) / "compared" / "file" for brick in bricks if (Path(brick) / "compared" / "file").exists())
     kept = place.stat()
     place.write_text("wrong")
     os.utime(place, ns=(kept.st_atime_ns, kept.st_mtime_ns))
     first = look()
-    assert differences(pairs, first) == ["compared/file"]
-    (sentence,) = verdict(pairs, [first, *(look(["compared/file"]) for _ in "23")])["different"]
+    assert brick_differences(pairs, first) == ["compared/file"]
+    (sentence,) = brick_verdict(pairs, [first, *(look(["compared/file"]) for _ in "23")])["different"]
     assert sentence.startswith(f"compared/file on {HOSTS[1]}:") and f"and on {HOSTS[0]}:" in sentence
     place.write_text("right")
-    assert differences(pairs, look()) == []
+    assert brick_differences(pairs, look()) == []
 
 
 def files(cluster: Glusterds, volume: str, count: int) -> None:

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.personal.cluster.plugins.filter.bricks import brick_copies
+from ansible_collections.personal.cluster.plugins.filter.bricks import brick_copies, brick_differences, brick_verdict
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.contents import (
-    differences,
     read_brick,
-    verdict,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
@@ -168,7 +166,7 @@ def test_what_stays_different_differs_and_what_is_written_is_busy() -> None:
         {"alike": alike, "bad": bad, "hot": hot, "late": late, "lost": alike},
         {"alike": {**alike, "mtime": 9}, "bad": entry("x"), "hot": entry("y"), "late": entry("z")},
     )
-    assert differences([PAIR], first) == ["bad", "hot", "late", "lost"]
+    assert brick_differences([PAIR], first) == ["bad", "hot", "late", "lost"]
     second = look(
         {"bad": entry("bb", 2), "hot": entry("cc", 2), "late": late, "lost": alike},
         {"bad": entry("xx", 2), "hot": entry("yy", 2), "late": late},
@@ -177,7 +175,7 @@ def test_what_stays_different_differs_and_what_is_written_is_busy() -> None:
         {"bad": entry("bb", 2), "hot": entry("ccc", 3), "lost": alike, "late": entry("not asked for")},
         {"bad": entry("xx", 2), "hot": entry("yyy", 3)},
     )
-    told = verdict([PAIR], [first, second, third])
+    told = brick_verdict([PAIR], [first, second, third])
     assert told["different"] == [f"{name} on node2:/b and on node1:/b" for name in ("bad", "lost")]
     assert (told["busy"], told["same"]) == (["hot on node2:/b"], 2)
 
@@ -187,5 +185,5 @@ def test_what_stays_different_differs_and_what_is_written_is_busy() -> None:
 )
 def test_an_arbiter_differs_in_all_but_data(change: dict[str, Any]) -> None:
     pair = {**PAIR, "data": False}
-    assert differences([pair], look({"a": entry("a")}, {"a": entry("b", size=7)})) == []
-    assert differences([pair], look({"a": entry("a")}, {"a": entry("a", **change)})) == ["a"]
+    assert brick_differences([pair], look({"a": entry("a")}, {"a": entry("b", size=7)})) == []
+    assert brick_differences([pair], look({"a": entry("a")}, {"a": entry("a", **change)})) == ["a"]

@@ -87,7 +87,7 @@ def numbers_in_range(site: Site) -> Iterator[Finding]:
     """Percentages and limits are such that no harm follows; those that are not set have a role's default."""
     for variable, (low, high) in RANGES.items():
         value = site.settings["numbers"].get(variable)
-        number = None if isinstance(value, bool) else whole(value)
+        number = whole(value)
         if value is not None and (number is None or not low <= number <= high):
             yield Finding(
                 CLUSTER,
