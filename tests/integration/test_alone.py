@@ -19,14 +19,14 @@ needs()
 
 def waiting(lock: Path) -> list[str]:
     """Return the processes that have the lock's file open, but this one."""
-    own = f"/proc/{os.getpid()}/"
     found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if not str(link).startswith(own) and link.readlink() == lock:
-                found.append(link.parts[2])
+            held = [link.readlink() for link in (process / "fd").iterdir()]
         except OSError:
-            continue
+            continue  # it has ended, or has just closed a file
+        if lock in held and process.name != str(os.getpid()):
+            found.append(process.name)
     return found
 
 

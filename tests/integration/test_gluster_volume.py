@@ -248,6 +248,8 @@ def test_a_byte_that_only_one_brick_has_is_found(glusterds: Glusterds) -> None:
     assert sentence.startswith(f"compared/file on {HOSTS[1]}:") and f"and on {HOSTS[0]}:" in sentence
     place.write_text("right")
     assert brick_differences(pairs, look()) == []
+    with mounted(glusterds, "gv1") as top:
+        shutil.rmtree(top / "compared")
 
 
 def files(cluster: Glusterds, volume: str, count: int) -> None:
