@@ -99,7 +99,13 @@ def disk_failed(domain: Any) -> bool:
     """Say whether a domain is paused because of an I/O error."""
     import libvirt
 
-    return bool(explained(domain.state) == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR])
+    number, reason = explained(domain.state)
+    if number != libvirt.VIR_DOMAIN_PAUSED:
+        return False
+    if reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR:
+        return True
+    # A disk that fails in the moment of a resume may leave libvirt without a reason; QEMU knows it.
+    return bool(reason == libvirt.VIR_DOMAIN_PAUSED_UNKNOWN and explained(domain.diskErrors))
 
 
 def read_pools(connection: Any) -> dict[str, Pool]:
