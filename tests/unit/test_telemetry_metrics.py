@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 
@@ -40,3 +41,16 @@ def test_metrics_exist(name: str, expression: str) -> None:
     named = set(METRIC.findall(re.sub(r'"[^"]*"', '""', expression)))
     assert named or name == "Watchdog" or re.search(r"\b(up|ALERTS)\b", expression), "names no metric at all"
     assert named <= exposed()
+
+
+@pytest.mark.parametrize(
+    ("inventory", "threshold"),
+    [({}, "1"), ({"encryption_tang_threshold": 2}, "2"), ({"telemetry_tang_threshold": 3}, "3")],
+)
+def test_alerts_know_the_threshold_of_the_encryption_layer(inventory: dict[str, int], threshold: str) -> None:
+    default = yaml.safe_load((ROLE / "defaults/main.yml").read_text())["telemetry_tang_threshold"]
+    known = {"telemetry_tang_threshold": jinja2.Template(default).render(inventory), **inventory}
+    text = (ROLE / "templates/rules.yml.j2").read_text()
+    wanted = re.findall(r"tang_reachable\) [=<]+ (\[\[.*?\]\])", text)
+    asked = [jinja2.Template(place, variable_start_string="[[", variable_end_string="]]") for place in wanted]
+    assert [place.render(known) for place in asked] == [threshold] * 2
