@@ -91,6 +91,9 @@ class Binder:
     def missing(self, policy: str, servers: luks.Servers) -> list[str]:
         return self.silent(policy, servers)
 
+    def opens(self, policy: str, servers: luks.Servers) -> bool:
+        return servers.get(policy) is not None
+
     def outdated(self, binding: dict[str, Any], policy: str, servers: luks.Servers) -> str:
         return self.stale
 
@@ -286,6 +289,35 @@ def test_silent_server_is_a_warning() -> None:
     plan = resource().plan(luks.State({"/dev/a": DONE}, {"http://t1": None}))
     assert plan.steps == [] and plan.refusals == []
     assert plan.warnings == ["/dev/a: no answer from http://t1; the present binding stays as it is"]
+
+
+@pytest.mark.parametrize("other", [WANTED, OTHER])
+def test_while_a_server_is_silent_no_binding_goes_in_favour_of_one_that_was_there(other: dict[str, Any]) -> None:
+    second = luks.Binding(1, 2, other)
+    disk = replace(DONE, keyslots=(0, 1, 2), tokens=(0, 1), bindings=(FRESH, second))
+    plan = resource().plan(luks.State({"/dev/a": disk}, {"http://t1": None}))
+    assert plan.steps == [] and plan.predicted.disks["/dev/a"].bindings == disk.bindings
+    assert plan.warnings == ["/dev/a: no answer from http://t1; each binding that may be needed stays"]
+
+
+def test_while_one_of_several_servers_is_silent_only_a_binding_that_is_known_to_be_worse_goes() -> None:
+    class Several(Binder):
+        def silent(self, policy: str, servers: luks.Servers) -> list[str]:
+            return ["http://t3"]
+
+        def outdated(self, binding: dict[str, Any], policy: str, servers: luks.Servers) -> str:
+            return "its key was rotated" if binding["tang_keys"] else ""
+
+    rotated = luks.Binding(3, 4, WANTED, tang_keys=({"url": "http://t1", "kid": "old", "known": []},))
+    others = (luks.Binding(1, 2, WANTED), luks.Binding(2, 3, OTHER), rotated)
+    disk = replace(DONE, keyslots=(0, 1, 2, 3, 4), tokens=(0, 1, 2, 3), bindings=(FRESH, *others))
+    plan = resource(binder=Several()).plan(luks.State({"/dev/a": disk}, UP))
+    assert [step.sentence for step in plan.steps] == [
+        "remove the binding of /dev/a to http://t2 from keyslot 3",
+        "remove the binding of /dev/a to http://t1 from keyslot 4",
+        SAVE,
+    ]
+    assert [binding.keyslot for binding in plan.predicted.disks["/dev/a"].bindings] == [1, 2]
 
 
 def test_a_silent_server_whose_advertisement_was_kept_keeps_nothing_from_being_bound() -> None:

@@ -154,10 +154,12 @@ class Clevis:
 
         An advertisement that was kept replaces its server's, as long as the others are enough to unlock.
         """
-        silent = self.silent(policy, servers)
-        answering = [source for source in policy.sources if servers.get(source) is not None]
-        kept = dict(policy.kept) if policy.opens_with(answering) else {}
-        return [source for source in silent if source not in kept]
+        kept = dict(policy.kept) if self.opens(policy, servers) else {}
+        return [source for source in self.silent(policy, servers) if source not in kept]
+
+    def opens(self, policy: Policy, servers: Servers) -> bool:
+        """Tell whether what answers is enough to unlock."""
+        return policy.opens_with([source for source in policy.sources if servers.get(source) is not None])
 
     def outdated(self, binding: Json, policy: Policy, servers: Servers) -> str:
         """Return why a binding with the right policy needs new keys; an empty text when it does not."""

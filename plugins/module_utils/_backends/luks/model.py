@@ -63,6 +63,10 @@ class Binder(Protocol[PolicyIn]):
         """Return the servers that do not answer."""
         ...
 
+    def opens(self, policy: PolicyIn, servers: Servers) -> bool:
+        """Tell whether the servers that answer are enough to unlock."""
+        ...
+
     def missing(self, policy: PolicyIn, servers: Servers) -> list[str]:
         """Return the servers that must answer before a new binding can be made."""
         ...

@@ -206,9 +206,23 @@ class DiskPlan(Generic[Policy]):
         if not keeper.first and not keeper.foreign:
             self._add(f"let {device} try keyslot {keeper.keyslot} first", self.changer.prefer, device, keeper.keyslot)
         others = tuple(binding for binding in self.disk.live if binding is not keeper)
-        for binding in others:
+        gone = tuple(binding for binding in others if self._superseded(binding, self.wish.policy))
+        for binding in gone:
             self._add(self._removal(binding), self.changer.remove_binding, device, binding, keeper)
-        self.disk = replace(self.disk, keyslots=self._without(others, keeper), bindings=(replace(keeper, first=True),))
+        stay = tuple(binding for binding in others if binding not in gone)
+        left = (replace(keeper, first=True), *stay)
+        self.disk = replace(self.disk, keyslots=self._without(gone, keeper), bindings=left)
+
+    def _superseded(self, binding: Binding, policy: Policy) -> bool:
+        """Tell whether a binding may go in favour of the one that stays, which must be proven to unlock before."""
+        servers = self.state.servers
+        if not self.binder.silent(policy, servers):
+            return True
+        if not self.binder.opens(policy, servers):
+            return False
+        # The server that is silent may be the one whose key tells two bindings of one policy apart.
+        same = self.binder.agree(binding.policy, self.binder.canonical(policy))
+        return not same or bool(self._reason(binding, policy))
 
     def _without(self, removed: tuple[Binding, ...], keeper: Optional[Binding] = None) -> tuple[int, ...]:
         """Return the keyslots that are left when bindings were removed, and one was added."""
@@ -301,7 +315,8 @@ class DiskPlan(Generic[Policy]):
         silent = self.binder.silent(policy, self.state.servers)
         if not silent:
             return
-        rest = "the present binding stays as it is"
+        several = len(self.disk.live) > 1
+        rest = "each binding that may be needed stays" if several else "the present binding stays as it is"
         if anew:
             rest = "it cannot be bound before they do" if missing else "it is bound to what they advertised once"
         self._warn(f"no answer from {', '.join(silent)}; {rest}")
