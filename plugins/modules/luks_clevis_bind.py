@@ -242,7 +242,7 @@ options:
   tang_timeout:
     description: Seconds that one request to a server may take.
     type: int
-    default: 10
+    default: 20
 """
 
 EXAMPLES = r"""
@@ -490,7 +490,7 @@ def main() -> None:
             "allow_no_recovery": {"type": "bool", "default": False},
             "header_backup_dir": {"type": "path", "default": "/var/backups/personal-cluster/luks-headers"},
             "rotation": {"type": "str", "choices": ["rebind", "report", "ignore"], "default": "rebind"},
-            "tang_timeout": {"type": "int", "default": 10},
+            "tang_timeout": {"type": "int", "default": 20},
         },
         supports_check_mode=True,
     )

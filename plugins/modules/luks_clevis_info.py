@@ -41,7 +41,7 @@ options:
   tang_timeout:
     description: Seconds that one request to a server may take.
     type: int
-    default: 10
+    default: 20
 """
 
 EXAMPLES = r"""
@@ -81,7 +81,7 @@ def main() -> None:
             "prove": {"type": "bool", "default": False},
             "passphrase": {"type": "str", "no_log": True},
             "header_backup_dir": {"type": "path", "default": "/var/backups/personal-cluster/luks-headers"},
-            "tang_timeout": {"type": "int", "default": 10},
+            "tang_timeout": {"type": "int", "default": 20},
         },
         supports_check_mode=True,
     )

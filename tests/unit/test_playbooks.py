@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -316,8 +318,10 @@ def reboot_nodes(task: str, key: str, **known: Any) -> Any:
     (found,) = [item for item in play["tasks"] if item["name"] == task]
     variables = trusted({**shared, **play["vars"], **found.get("vars", {})})
     templar = Templar(loader=DataLoader(), variables=variables | {"inventory_hostname": "node1"} | known)
-    module = next(value for name, value in found.items() if name.startswith("ansible.builtin."))
+    module = next(value for name, value in found.items() if name.startswith(("ansible.builtin.", "personal.cluster.")))
     text = module[key] if key else module
+    if not isinstance(text, str):
+        return templar.template(trusted(text))
     return templar.template(trust_as_template("{{ " + text + " }}" if key == "that" else text))
 
 
@@ -358,6 +362,52 @@ def test_a_node_is_back_when_each_of_its_volumes_is_mounted() -> None:
     assert command == " && ".join(f"systemctl is-active {unit}" for unit in units)
     template = REPOSITORY / "roles/storage/templates/mounts.yml.j2"
     assert '"personal-cluster-mount@{{ volume.name }}.service"' in template.read_text()
+
+
+@pytest.mark.parametrize(
+    ("memory", "newer", "reboots", "boot"),
+    [
+        ("{}", None, True, "now"),
+        ('{"boot": "now", "guests": ["g1"]}', None, True, "now"),
+        # It has booted, by the run that died or by hand; a file that changed after that asks for one more boot.
+        ('{"boot": "old", "guests": ["g1"]}', None, False, "old"),
+        ('{"boot": "old", "guests": ["g1"]}', "", False, "old"),
+        ('{"boot": "old", "guests": ["g1"]}', "/f", True, "now"),
+    ],
+)
+def test_a_node_that_has_booted_since_a_run_died_reboots_for_a_newer_file_alone(
+    memory: str, newer: str | None, reboots: bool, boot: str
+) -> None:
+    known: dict[str, Any] = {
+        "__reboot_looked": {"stdout_lines": ["now", memory]},
+        "__reboot_found": {"domains": {"g2": {"state": "running"}}},
+    }
+    if newer is not None:
+        known |= {"after": "/f", "__reboot_newer": {"stdout": newer}}
+    written = reboot_nodes("Write down which guests come back", "files", **known)
+    left = json.loads(written[0]["content"])
+    assert left["boot"] == boot
+    assert left["guests"] == [name for name, here in (("g1", memory != "{}"), ("g2", reboots)) if here]
+
+
+def test_a_node_is_back_when_each_of_its_volumes_takes_a_write(tmp_path: Path) -> None:
+    known = {"storage_mounts_dir": str(tmp_path), "storage_volumes": [{"name": "gv 0"}, {"name": "gv1"}]}
+    command = reboot_nodes("Wait until its volumes can be written to", "", **known)
+    assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode != 0
+    (tmp_path / "gv 0").mkdir()
+    assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode != 0
+    (tmp_path / "gv1").mkdir()
+    assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode == 0
+    assert list(tmp_path.glob("*/*")) == list(tmp_path.glob("*/.*")) == []
+
+
+def test_what_proves_bindings_waits_as_long_as_what_makes_them() -> None:
+    for name in ("reboot_nodes.yml", "rotate_tang.yml"):
+        plays = yaml.safe_load((REPOSITORY / "playbooks" / name).read_text())
+        tasks = [task for play in plays for task in play.get("tasks", [])]
+        looks = [task.get("personal.cluster.luks_clevis_info") for task in tasks]
+        looks = [look for look in looks if look]
+        assert looks and all("encryption_tang_timeout | default(omit)" in look["tang_timeout"] for look in looks)
 
 
 def test_every_play_ends_with_the_first_host_that_does_not_answer() -> None:
