@@ -92,8 +92,9 @@ options:
           - Run it on the host of the new brick, where its filesystem is looked at; gluster does not look by itself.
           - A brick that runs is replaced only while nothing waits to be healed. For a dead one the others of its set
             must run, without split-brain.
-          - Of a set with an arbiter, a dead data brick is not given up while the arbiter lists entries to heal that the
-            other data brick does not list, since that one may lack them itself. Two more calls tell.
+          - Of a set with an arbiter, and of a dispersed one, a dead brick is not given up while too few of the others
+            list an entry to heal, since those that do not list it may lack it themselves. Two more calls tell. Of two
+            copies nothing tells, and V(stale_source) in O(volumes[].allow) is always asked for.
         type: list
         elements: dict
         default: []
@@ -148,11 +149,11 @@ options:
           - What would be refused otherwise. V(delete) permits O(volumes[].state=absent); V(replica_change) permits
             fewer than three copies, and raising their number; V(shrink) permits O(volumes[].bricks_purge); V(grow)
             permits adding bricks to a sharded volume that was ever started. Shut its guests down before that.
-            V(arbiter_source) permits giving up a dead brick of a set with an arbiter, and with it what the other data
-            brick lacks; see O(volumes[].replace).
+            V(stale_source) permits giving up a dead brick of a set with an arbiter, of a dispersed set or of two
+            copies, and with it what the other bricks lack; see O(volumes[].replace).
         type: list
         elements: str
-        choices: [arbiter_source, delete, grow, replica_change, shrink]
+        choices: [delete, grow, replica_change, shrink, stale_source]
         default: []
   timeout:
     description: Seconds to wait for another transaction of the pool to finish.
@@ -267,7 +268,7 @@ VOLUME_OPTIONS: dict[str, Any] = {
     "allow": {
         "type": "list",
         "elements": "str",
-        "choices": ["arbiter_source", "delete", "grow", "replica_change", "shrink"],
+        "choices": ["delete", "grow", "replica_change", "shrink", "stale_source"],
         "default": [],
     },
     "options_purge": {"type": "bool", "default": False},

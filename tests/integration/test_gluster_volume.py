@@ -185,10 +185,10 @@ def test_the_gate_is_open_when_all_is_well_and_shut_when_a_host_is_gone(glusterd
     assert gate(glusterds)["healthy"]
 
 
-def start_bricks(cluster: Glusterds) -> None:
-    """Start what was killed of gv1, and wait until clients may write to it."""
-    cluster.xml("volume", "start", "gv1", "force")
-    wait_until(lambda: "<status>0" not in cluster.xml("volume", "status", "gv1", "detail"), "all bricks run")
+def start_bricks(cluster: Glusterds, volume: str = "gv1") -> None:
+    """Start what was killed of a volume, and wait until clients may write to it."""
+    cluster.xml("volume", "start", volume, "force")
+    wait_until(lambda: "<status>0" not in cluster.xml("volume", "status", volume, "detail"), "all bricks run")
 
 
 def test_no_bricks_are_added_while_something_waits_to_be_healed(glusterds: Glusterds) -> None:
@@ -487,11 +487,36 @@ def test_sets_are_added_to_a_volume_with_an_arbiter_and_to_one_without_copies(gl
     both(lambda *, check=False: volumes(glusterds, shrunk, check=check))
 
 
+def dead_fragments(cluster: Glusterds, volume: dict[str, Any]) -> None:
+    """See that the first brick of a dispersed volume may go when it is dead, but not when the second lacks data."""
+    name, switch = volume["name"], "cluster.disperse-self-heal-daemon"
+    to = {"host": HOSTS[0], "path": cluster.brick(1, f"{name}n")}
+    swap = {"from": volume["bricks"][0], "to": to}
+    wanted = {**volume, "bricks": [to, *volume["bricks"][1:]], "replace": [swap]}
+    cluster.xml("volume", "set", name, switch, "off")
+    kill_brick(cluster, 2, name)
+    files(cluster, name, 1)
+    start_bricks(cluster, name)
+    kill_brick(cluster, 1, name)
+    refused(cluster, wanted, "have too little good data left on 127.1.1.2:")
+    start_bricks(cluster, name)
+    cluster.xml("volume", "reset", name, switch)
+    assert gate(cluster, volumes=[name])["healthy"]
+    kill_brick(cluster, 1, name)
+    files(cluster, name, 2)
+    planned = volumes(cluster, wanted, check=True)
+    assert not planned.get("failed"), planned["msg"]
+    assert planned["actions"][0].startswith(f"replace brick {HOSTS[0]}:")
+    start_bricks(cluster, name)
+    assert gate(cluster, volumes=[name])["healthy"]
+
+
 def test_a_set_is_added_to_a_dispersed_volume(glusterds: Glusterds) -> None:
     names = ("disp2", "disp2b")
     one = {"name": "disp2", "disperse": 3, "redundancy": 1, "bricks": glusterds.bricks(names[0])}
     both(lambda *, check=False: volumes(glusterds, one, check=check))
     assert gate(glusterds, volumes=["disp2"])["healthy"]
+    dead_fragments(glusterds, one)
     two = {**one, "bricks": glusterds.bricks(*names)}
     done = both(lambda *, check=False: volumes(glusterds, two, check=check))
     assert len(done["volumes"]["disp2"]["bricks"]) == 6

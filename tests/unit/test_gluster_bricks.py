@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -596,6 +596,9 @@ def test_a_brick_that_has_its_data_is_started_and_not_reset(tmp_path: Path) -> N
     assert run.changes == [["volume", "start", "gv2", "force"]]
     run = Fake(**{"volume status": "status_dead", "volume heal": "heal_dead"})
     refused(run, item("b1", "b2", reset=[dead]), tmp_path, "carries the id of a volume", on_node3(volume_id="x"))
+    run = Fake(**{"volume status": "status_dead", "volume heal": "heal_dead"})
+    unmounted = on_node3(volume_id=uuid, on_root=True)
+    refused(run, item("b1", "b2", reset=[dead]), tmp_path, "lies on the root filesystem", unmounted)
 
 
 def test_a_run_that_died_before_the_brick_was_started_anew_is_completed(tmp_path: Path) -> None:
@@ -835,6 +838,7 @@ def test_split_brain_keeps_a_dead_brick(tmp_path: Path) -> None:
 
 
 DATA, ARBITER = "node2:/bricks/b1/brick", "node3:/bricks/b1/brick"
+TOO_LITTLE = f"2 entries that wait to be healed have too little good data left on {DATA}"
 
 
 def listed(**entries: str) -> str:
@@ -848,14 +852,20 @@ def listed(**entries: str) -> str:
     return f"<cliOutput><healInfo><bricks>{''.join(bricks)}</bricks></healInfo><opRet>0</opRet></cliOutput>"
 
 
-class Arbitrated(Fake):
-    """A gluster whose volume has arbiters, and of which the first brick of a node is dead.
+ARBITRATED = {"arbiter": 1}
+DISPERSED = {"disperse": 3, "redundancy": 1}
+
+
+class Degraded(Fake):
+    """A gluster of whose volume the first brick of a node is dead.
 
     :param lists: what ``heal info`` answers, one after the other.
+    :param layout: of its sets.
     """
 
-    def __init__(self, dead: str, *lists: str) -> None:
+    def __init__(self, dead: str, *lists: str, layout: Mapping[str, int] = ARBITRATED) -> None:
         super().__init__()
+        self._layout = {"replica": 3 if "disperse" not in layout else 1, **layout}
         self._dead = re.compile(rf"(<hostname>{dead}<.*?<status>)1<", re.DOTALL)
         self._lists = list(lists)
 
@@ -863,17 +873,21 @@ class Arbitrated(Fake):
         done = super().__call__(argv, **more)
         if self.asked[-1] == ["volume", "heal", "gv2", "info"]:
             return replace(done, stdout=self._lists.pop(0))
-        told = done.stdout.replace("<arbiterCount>0<", "<arbiterCount>1<")
+        told = done.stdout
+        for name, count in self._layout.items():
+            told = re.sub(rf"<{name}Count>\d+<", f"<{name}Count>{count}<", told)
         return replace(done, stdout=self._dead.sub(r"\g<1>0<", told, count=1) if "volStatus" in told else told)
 
 
-def reset_beside_arbiter(run: Arbitrated, brick: dict[str, str], work: Path, *allow: str) -> _engine.Plan[Cluster]:
+def reset_dead(
+    run: Degraded, brick: dict[str, str], work: Path, *allow: str, layout: Mapping[str, int] = ARBITRATED
+) -> _engine.Plan[Cluster]:
     """Plan the reset of a dead brick, on its host."""
 
     def there(state: Cluster) -> Cluster:
         return replace(state, peers=tuple(replace(peer, local=True) for peer in state.peers))
 
-    site = Site(run, item("b1", "b2", arbiter=1, reset=[brick], allow=list(allow)), work, there)
+    site = Site(run, item("b1", "b2", **layout, reset=[brick], allow=list(allow)), work, there)
     return site.plan(site.read())
 
 
@@ -883,36 +897,59 @@ def reset_beside_arbiter(run: Arbitrated, brick: dict[str, str], work: Path, *al
         (listed(node2="ab", node3="ab"), listed(node2="ab", node3="ab"), ""),
         # What is written between two looks, or between two bricks of one, comes to the lists of both.
         (listed(node2="", node3="a"), listed(node2="ab", node3="abc"), ""),
-        (listed(node2="a", node3="abc"), listed(node2="a", node3="abc"), "2 entries that the arbiter node3:/bricks/b1"),
-        (listed(node2="", node3="-"), listed(node2="", node3="-"), f"what {DATA} lacks is unknown"),
-        (listed(node2="-", node3="a"), listed(node2="-", node3="a"), f"what {DATA} lacks is unknown"),
-        (listed(), listed(), f"no list of it or of its arbiter {ARBITER}"),
+        (listed(node2="a", node3="abc"), listed(node2="a", node3="abc"), TOO_LITTLE),
+        (listed(node2="", node3="-"), listed(node2="", node3="-"), f"what {DATA} may lack is unknown"),
+        (listed(node2="-", node3="a"), listed(node2="-", node3="a"), f"what {DATA} may lack is unknown"),
+        (listed(), listed(), f"has no list of {DATA}, {ARBITER}"),
     ],
     ids=["both", "written meanwhile", "stale", "no arbiter", "no data brick", "no answer"],
 )
 def test_what_a_data_brick_lacks_keeps_the_dead_one_beside_an_arbiter(
     tmp_path: Path, earlier: str, later: str, why: str
 ) -> None:
-    run = Arbitrated("node1", earlier, later)
-    found = reset_beside_arbiter(run, places("b1")[0], tmp_path)
+    run = Degraded("node1", earlier, later)
+    found = reset_dead(run, places("b1")[0], tmp_path)
     assert run.asked[3:] == [["volume", "heal", "gv2", "info", "summary"], *[["volume", "heal", "gv2", "info"]] * 2]
     assert len(found.refusals) == bool(why)
     for refusal in found.refusals:
-        assert why in refusal and "is dead and is not reset while" in refusal and "allow: [arbiter_source]" in refusal
+        assert why in refusal and "is dead and is not reset while" in refusal and "allow: [stale_source]" in refusal
 
 
 def test_what_only_a_dead_brick_had_is_given_up_by_name_and_an_arbiter_had_nothing(tmp_path: Path) -> None:
-    for dead, brick, allow in (("node1", places("b1")[0], "arbiter_source"), ("node3", places("b1")[2], "delete")):
-        run = Arbitrated(dead)
-        found = reset_beside_arbiter(run, brick, tmp_path, allow)
+    for dead, brick, allow in (("node1", places("b1")[0], "stale_source"), ("node3", places("b1")[2], "delete")):
+        run = Degraded(dead)
+        found = reset_dead(run, brick, tmp_path, allow)
         assert found.refusals == [] and found.steps[0].sentence.startswith(f"reset brick {dead}:")
         assert run.asked[3:] == [["volume", "heal", "gv2", "info", "summary"]]
 
 
+@pytest.mark.parametrize(
+    ("lists", "why"),
+    [
+        (listed(node2="ab", node3="ab"), ""),
+        (listed(node2="abc", node3="a"), TOO_LITTLE),
+        (listed(node2="a", node3="-"), f"what {DATA}, {ARBITER} may lack is unknown"),
+    ],
+    ids=["both", "one fragment", "no list"],
+)
+def test_a_dead_fragment_stays_while_the_others_are_too_few_for_an_entry(tmp_path: Path, lists: str, why: str) -> None:
+    run = Degraded("node1", lists, lists, layout=DISPERSED)
+    found = reset_dead(run, places("b1")[0], tmp_path, layout=DISPERSED)
+    assert len(found.refusals) == bool(why) and all(why in refusal for refusal in found.refusals)
+
+
+def test_a_dead_brick_stays_while_what_its_only_copy_lacks_is_unknown(tmp_path: Path) -> None:
+    two = {"replica": 2}
+    for allow, why in (([], f"{DATA} is the only other copy, and may lack data"), (["stale_source"], "")):
+        run = Degraded("node1", listed(node2=""), listed(node2=""), layout=two)
+        found = reset_dead(run, places("b1")[0], tmp_path, "replica_change", *allow, layout=two)
+        assert len(found.refusals) == bool(why) and all(why in refusal for refusal in found.refusals)
+
+
 def test_the_list_of_a_volume_whose_gluster_gives_none_is_unknown(tmp_path: Path) -> None:
     answer = "<cliOutput><opRet>-1</opRet><opErrstr>Commit failed</opErrstr></cliOutput>"
-    (why,) = reset_beside_arbiter(Arbitrated("node1", answer, answer), places("b1")[0], tmp_path).refusals
-    assert f"what {DATA} lacks is unknown" in why
+    (why,) = reset_dead(Degraded("node1", answer, answer), places("b1")[0], tmp_path).refusals
+    assert f"what {DATA} may lack is unknown" in why
 
 
 def test_the_lists_of_bricks() -> None:

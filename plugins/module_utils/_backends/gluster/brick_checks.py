@@ -60,6 +60,12 @@ def check_forced_brick(draft: Draft, brick: Brick) -> None:
     check_new_bricks(draft, (brick,))
 
 
+def check_filesystem(draft: Draft, brick: Brick, directory: Directory) -> None:
+    """Refuse a brick whose filesystem is not mounted: it would fill the root filesystem."""
+    if directory.on_root:
+        draft.refuse(f"{brick} lies on the root filesystem; mount a filesystem of its own there")
+
+
 def _check_directory(draft: Draft, brick: Brick, directory: Directory) -> None:
     if directory.volume_id:
         draft.refuse(
@@ -68,8 +74,7 @@ def _check_directory(draft: Draft, brick: Brick, directory: Directory) -> None:
         )
     elif not directory.empty:
         draft.refuse(f"{brick} holds files that no volume made; take a directory that is empty")
-    if directory.on_root:
-        draft.refuse(f"{brick} lies on the root filesystem; mount a filesystem of its own there")
+    check_filesystem(draft, brick, directory)
     if directory.is_mountpoint:
         draft.refuse(f"{brick} is a mount point itself, and an empty directory when it is not mounted; take one inside")
 

@@ -145,9 +145,9 @@ class Cluster:
     """Everything that one look at the pool tells.
 
     ``online`` are the keys of bricks whose process runs, ``healers`` volumes and the hosts on which their self-heal
-    daemon runs; ``heals`` has the volumes that were asked, ``lists`` two looks at each volume of which a set with an
-    arbiter loses a data brick; ``groups`` are the option groups of this release, None for
-    one that has no file; ``directories`` are those of the declared bricks, as they are on this host.
+    daemon runs; ``heals`` has the volumes that were asked, ``lists`` two looks at each volume that loses a
+    brick of which the others of its set may not have all; ``groups`` are the option groups of this release, None
+    for one that has no file; ``directories`` are those of the declared bricks, as they are on this host.
     """
 
     peers: tuple[Peer, ...] = ()

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import (
     check_declared,
+    check_filesystem,
     check_forced_brick,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Online
@@ -29,6 +29,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     plan_refill,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import (
+    data_bricks,
     peer_troubles,
     source_troubles,
     survivor_troubles,
@@ -83,12 +84,12 @@ def plan_swaps(draft: Draft, have: Volume, swaps: Sequence[Swap]) -> None:
 
 
 def needs_lists(draft: Draft) -> bool:
-    """Say whether a dead brick is to go of which a data brick and an arbiter may not have all."""
+    """Say whether a dead brick is to go of which the others of its set may not have all."""
     have = draft.have
     if have is None or have.status != "started":
         return False
     dead = [swap.old for swap in due_swaps(draft, have) if not _runs(draft, have, swap.old)]
-    return any(_left_with_arbiter(draft, have, brick) for brick in dead)
+    return any(len(_doubtful(draft, have, brick)) > 1 for brick in dead)
 
 
 def _runs(draft: Draft, have: Volume, brick: Brick) -> bool:
@@ -103,6 +104,7 @@ def _has_its_data(draft: Draft, have: Volume, brick: Brick) -> bool:
 
 
 def _start(draft: Draft, have: Volume, brick: Brick) -> None:
+    check_filesystem(draft, brick, draft.state.directories[brick.path])
     sentence = f"start brick {brick} of volume {have.name}, which has its data and needs no reset"
     draft.step(sentence, ("start", have.name, "force"), Online(have.name, brick, draft.wanted.timeout))
 
@@ -130,19 +132,22 @@ def _check_state(draft: Draft, have: Volume, swap: Swap) -> None:
 
 def _dead_brick_troubles(draft: Draft, have: Volume, dead: Brick) -> list[str]:
     """Return what forbids to give up a brick that does not run: the others of its set must have all of its data."""
-    state, left = draft.state, _left_with_arbiter(draft, have, dead)
-    found = peer_troubles(state, beside=[dead.owner]) + survivor_troubles(_others(have, dead), have, state)
-    found += source_troubles(*left, have, state) if left else []
-    return found + task_troubles(have, state)
+    state, left = draft.state, _others(have, dead)
+    found = peer_troubles(state, beside=[dead.owner]) + survivor_troubles(left, have, state)
+    doubtful = _doubtful(draft, have, dead)
+    return found + (source_troubles(doubtful, have, state) if doubtful else []) + task_troubles(have, state)
 
 
-def _left_with_arbiter(draft: Draft, have: Volume, dead: Brick) -> Optional[tuple[Brick, Brick]]:
-    """Return the data brick and the arbiter that a dead data brick leaves; None where that is allowed."""
-    others = _others(have, dead)
-    if not have.layout.arbiter or not others or "arbiter_source" in draft.wanted.allow:
-        return None
-    data, arbiter = others
-    return (data, arbiter) if have.bricks.index(arbiter) % have.layout.size == have.layout.size - 1 else None
+def _doubtful(draft: Draft, have: Volume, dead: Brick) -> Bricks:
+    """Return what a dead brick leaves of its set where a write may have gone to too few of these; none if allowed.
+
+    Of three copies two have each write. Of a set with an arbiter, that may be the dead brick and the arbiter.
+    """
+    layout, left = have.layout, _others(have, dead)
+    if "stale_source" in draft.wanted.allow:
+        return ()
+    lost_data = len(data_bricks(left, have)) < len(left)
+    return left if lost_data or layout.disperse or layout.size == 2 else ()
 
 
 def _others(have: Volume, brick: Brick) -> Bricks:

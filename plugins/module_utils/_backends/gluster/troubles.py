@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Optional
 
@@ -78,20 +79,36 @@ def survivor_troubles(bricks: Bricks, volume: Volume, state: Cluster) -> list[st
     return found
 
 
-def source_troubles(data: Brick, arbiter: Brick, volume: Volume, state: Cluster) -> list[str]:
-    """Return whether ``data``, which a dead brick leaves alone with the arbiter of their set, may lack what that had.
+def data_bricks(bricks: Bricks, volume: Volume) -> Bricks:
+    """Return those of ``bricks`` of a volume that are no arbiters."""
+    size = volume.layout.size
+    arbiters = volume.bricks[size - 1 :: size] if volume.layout.arbiter else ()
+    return tuple(brick for brick in bricks if brick not in arbiters)
 
-    A brick lists what others lack: what the arbiter lists and ``data`` does not is what ``data`` lacks itself. The
-    arbiter is taken from the earlier look: what is written between two looks comes to the lists of both.
+
+def source_troubles(left: Bricks, volume: Volume, state: Cluster) -> list[str]:
+    """Return whether ``left``, what a dead brick leaves of its set, may lack data that it had.
+
+    A brick lists what others lack: what one of them lists and a data brick does not is what that brick lacks itself.
+    There are two looks, and only what both have counts: what is written between the answers of two bricks comes to
+    the lists of all that have it.
     """
+    data, layout = data_bricks(left, volume), volume.layout
+    needed = layout.disperse - layout.redundancy if layout.disperse else 1
     earlier, later = state.lists.get(volume.name, ({}, {}))
-    if str(arbiter) not in earlier or str(data) not in later:
-        found = f"what {data} lacks is unknown: heal {volume.name} info gives no list of it or of its arbiter {arbiter}"
-    elif stale := len(earlier[str(arbiter)] - later[str(data)]):
-        found = f"{stale} entries that the arbiter {arbiter} lists are not listed by {data}, which may lack their data"
+    if len(left) == 1:
+        found = f"{left[0]} is the only other copy, and may lack data"
+    elif any(str(brick) not in look for brick in left for look in (earlier, later)):
+        asked = f"heal {volume.name} info has no list of {brick_names(left)}"
+        found = f"what {brick_names(data)} may lack is unknown: {asked}"
     else:
-        return []
-    remedy = "bring the dead brick back once and let it heal, or give that up with allow: [arbiter_source]"
+        waiting = [frozenset[str]().union(*(look[str(brick)] for brick in left)) for look in (earlier, later)]
+        good = Counter(entry for brick in data for entry in later[str(brick)])
+        stale = sum(good[entry] < needed for entry in waiting[0] & waiting[1])
+        if not stale:
+            return []
+        found = f"{stale} entries that wait to be healed have too little good data left on {brick_names(data)}"
+    remedy = "bring the dead brick back once and let it heal, or give that up with allow: [stale_source]"
     return [f"{found} ({remedy})"]
 
 
