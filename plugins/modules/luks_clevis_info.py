@@ -58,7 +58,8 @@ EXAMPLES = r"""
 RETURN = r"""
 devices:
   description:
-    - Each disk by its path, as M(personal.cluster.luks_clevis_bind) returns it, without C(policy_before).
+    - Each disk by its path, as M(personal.cluster.luks_clevis_bind) returns it, without C(policy_before)
+      and C(recovery_keyslot).
     - C(unreachable) and C(tang_keys) are about the servers of the present binding. C(unlocks) is there with O(prove),
       C(opens) with O(passphrase).
   returned: always

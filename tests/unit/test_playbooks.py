@@ -311,18 +311,33 @@ def test_machines_may_run_where_nothing_is_added() -> None:
     assert due_for_growth(six, 6, "no") == ["gv0"] and due_for_growth(six, 6, "layout") == []
 
 
-def reboot_nodes(task: str, key: str, **known: Any) -> Any:
-    """Return what a value of a task of reboot_nodes.yml becomes on node1."""
-    (play,) = yaml.safe_load((REPOSITORY / "playbooks" / "reboot_nodes.yml").read_text())
-    shared = yaml.safe_load((REPOSITORY / "playbooks" / play["vars_files"][0]).read_text())
-    (found,) = [item for item in play["tasks"] if item["name"] == task]
-    variables = trusted({**shared, **play["vars"], **found.get("vars", {})})
+def value_of(playbook: str, task: str, key: str, **known: Any) -> Any:
+    """Return what a value of a task of a playbook becomes on node1."""
+    plays = yaml.safe_load((REPOSITORY / "playbooks" / f"{playbook}.yml").read_text())
+    ((play, found),) = [
+        (play, item)
+        for play in plays
+        for item in (*play.get("pre_tasks", ()), *play.get("tasks", ()))
+        if item["name"] == task
+    ]
+    files = [yaml.safe_load((REPOSITORY / "playbooks" / name).read_text()) for name in play.get("vars_files", ())]
+    shared = {name: value for file in files for name, value in file.items()}
+    variables = trusted({**shared, **play.get("vars", {}), **found.get("vars", {})})
     templar = Templar(loader=DataLoader(), variables=variables | {"inventory_hostname": "node1"} | known)
     module = next(value for name, value in found.items() if name.startswith(("ansible.builtin.", "personal.cluster.")))
-    text = module[key] if key else module
-    if not isinstance(text, str):
-        return templar.template(trusted(text))
-    return templar.template(trust_as_template("{{ " + text + " }}" if key == "that" else text))
+    value = module[key] if key else module
+    if key != "that":
+        return templar.template(trusted(value))
+    conditions = value if isinstance(value, list) else [value]
+    return all(templar.template(trust_as_template(f"{{{{ {text} }}}}")) for text in conditions)
+
+
+def refusal(playbook: str, task: str, **known: Any) -> str:
+    """Return what a playbook says when it refuses to go on at a task; nothing when it goes on."""
+    if value_of(playbook, task, "that", **known):
+        return ""
+    text: str = value_of(playbook, task, "fail_msg", **known)
+    return text
 
 
 BOUND = {"keyslot": 1, "unlocks": True, "unreachable": []}
@@ -345,8 +360,8 @@ BOUND = {"keyslot": 1, "unlocks": True, "unreachable": []}
 def test_no_node_goes_down_whose_disks_would_stay_locked(disk: dict[str, Any], says: str) -> None:
     known = {"__reboot_disks": {"devices": {"/dev/a": BOUND, "/dev/b": disk}}}
     task = "Refuse while a disk would stay locked"
-    assert reboot_nodes(task, "that", **known) is (not says)
-    message = reboot_nodes(task, "fail_msg", **known)
+    assert value_of("reboot_nodes", task, "that", **known) is (not says)
+    message = value_of("reboot_nodes", task, "fail_msg", **known)
     assert says in message and message.startswith("node1 is not rebooted") and "/dev/a" not in message
 
 
@@ -357,7 +372,7 @@ def test_a_node_is_asked_to_prove_that_its_disks_unlock() -> None:
 
 
 def test_a_node_is_back_when_each_of_its_volumes_is_mounted() -> None:
-    command = reboot_nodes("Wait until its volumes are mounted and its pools and guests started", "")
+    command = value_of("reboot_nodes", "Wait until its volumes are mounted and its pools and guests started", "")
     units = ("personal-cluster-mount@gv0", "personal-cluster-mount@gv1", "personal-cluster-guests")
     assert command == " && ".join(f"systemctl is-active {unit}" for unit in units)
     template = REPOSITORY / "roles/storage/templates/mounts.yml.j2"
@@ -384,7 +399,7 @@ def test_a_node_that_has_booted_since_a_run_died_reboots_for_a_newer_file_alone(
     }
     if newer is not None:
         known |= {"after": "/f", "__reboot_newer": {"stdout": newer}}
-    written = reboot_nodes("Write down which guests come back", "files", **known)
+    written = value_of("reboot_nodes", "Write down which guests come back", "files", **known)
     left = json.loads(written[0]["content"])
     assert left["boot"] == boot
     assert left["guests"] == [name for name, here in (("g1", memory != "{}"), ("g2", reboots)) if here]
@@ -392,7 +407,7 @@ def test_a_node_that_has_booted_since_a_run_died_reboots_for_a_newer_file_alone(
 
 def test_a_node_is_back_when_each_of_its_volumes_takes_a_write(tmp_path: Path) -> None:
     known = {"storage_mounts_dir": str(tmp_path), "storage_volumes": [{"name": "gv 0"}, {"name": "gv1"}]}
-    command = reboot_nodes("Wait until its volumes can be written to", "", **known)
+    command = value_of("reboot_nodes", "Wait until its volumes can be written to", "", **known)
     assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode != 0
     (tmp_path / "gv 0").mkdir()
     assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode != 0
@@ -408,6 +423,68 @@ def test_what_proves_bindings_waits_as_long_as_what_makes_them() -> None:
         looks = [task.get("personal.cluster.luks_clevis_info") for task in tasks]
         looks = [look for look in looks if look]
         assert looks and all("encryption_tang_timeout | default(omit)" in look["tang_timeout"] for look in looks)
+
+
+def test_a_disk_that_comes_with_a_header_is_not_taken_for_a_blank_one() -> None:
+    task, disk = "Refuse a disk that comes with data", {"kind": "luks2", "mapper": ""}
+    known: dict[str, Any] = {
+        "host": "node1",
+        "__replace_devices": ["/dev/a"],
+        "__replace_remembered": {"stdout": ""},
+        "__replace_looked": {"devices": {"/dev/a": disk}},
+    }
+    assert "/dev/a of node1 is not blank: it is encrypted already" in refusal("replace_disk", task, **known)
+    for harmless in ({"kind": "blank", "mapper": ""}, {**disk, "mapper": "luks-gv0"}):
+        assert refusal("replace_disk", task, **{**known, "__replace_looked": {"devices": {"/dev/a": harmless}}}) == ""
+    # A run that died has encrypted it, and the node has booted since.
+    assert refusal("replace_disk", task, **{**known, "__replace_remembered": {"stdout": "/dev/a\n"}}) == ""
+
+
+def test_a_disk_that_kept_its_data_is_not_formatted() -> None:
+    task = "Refuse to format a disk that kept its data"
+    for kind, refused in (("luks2", False), ("unread", False), ("blank", True), ("damaged", True)):
+        kept = {"devices": {"/dev/a": {"kind": kind}}}
+        says = refusal("replace_node", task, host="node1", __replace_kept=kept)
+        assert ("/dev/a of node1 has no LUKS2 header" in says) is refused
+    assert refusal("replace_node", task, host="node1", __replace_kept={"skipped": True}) == ""
+
+
+def test_new_nodes_come_after_those_of_the_pool() -> None:
+    members = {name: {"member": True} for name in ("node2", "node3")} | {"node9": {"member": False}}
+    known = {"__add_pool": {"peers": members}}
+    for nodes, plays, refused in (
+        (["node1", "node2", "node3", "node4"], 4, False),
+        (["node1", "node2", "node4", "node3"], 4, True),
+        (["node1", "node2", "node3", "node4"], 3, True),
+    ):
+        groups = {"groups": {"nodes": nodes}, "ansible_play_hosts": nodes[:plays]}
+        says = refusal("add_nodes", "See that the new nodes come after the old ones", **known, **groups)
+        assert ("Write new nodes after those of the pool" in says) is refused
+
+
+def test_bricks_come_home_where_it_is_known_which_and_nothing_holds_them() -> None:
+    home, snapshot = {"path": "/bricks/gv1/brick"}, {"path": "/run/gluster/snaps/x/brick1"}
+    for disks, refused in ((["gv0", "gv1"], False), (["gv1", "gv1"], True), (["gv0"], True)):
+        own = {"volume": "gv1", "cluster_disks": [{"volume": name} for name in disks]}
+        says = refusal("bring_bricks_home", "Refuse where a node has several bricks of it", **own)
+        assert bool(says) is refused
+    for count, brick, refused in ((0, snapshot, False), (1, home, False), (1, snapshot, True)):
+        found = {"volumes": {"gv1": {"snapshots": count, "bricks": [brick]}}}
+        says = refusal("bring_bricks_home", "Refuse while it has snapshots", volume="gv1", __home_known=found)
+        assert ("gv1 has 1 snapshots" in says) is refused
+
+
+def test_a_rotation_stops_while_a_disk_would_stay_locked() -> None:
+    item = {"item": "node2", "devices": {"/dev/a": {"unlocks": True}, "/dev/b": {"unlocks": False}}}
+    assert "node2: the binding of /dev/b does not unlock it" in refusal(
+        "rotate_tang", "Stop where one does not", item=item
+    )
+    item["devices"] = {"/dev/a": {"unlocks": True}}
+    assert refusal("rotate_tang", "Stop where one does not", item=item) == ""
+    task = "Refuse to end while a disk needs a hidden key"
+    for old in ([], ["/dev/a"]):
+        says = refusal("rotate_tang", task, ansible_check_mode=False, __rotate_old=old)
+        assert ("node1: /dev/a still needs a hidden key" in says) is bool(old)
 
 
 def test_every_play_ends_with_the_first_host_that_does_not_answer() -> None:
