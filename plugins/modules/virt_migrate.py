@@ -92,7 +92,7 @@ def main() -> None:
     )
     given = module.params
     trips = [Trip(**guest) for guest in given["guests"]]
-    _engine.run(module, Migration(trips, given["shared"], given["timeout"], given["uri"]))
+    _engine.run(module, Migration(trips, given["shared"], given["timeout"], given["uri"]), alone=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def die_at(playbook: str, options: list[str], moments: Sequence[tuple[str, float
 
 
 def run_and_kill(playbook: str, options: list[str], task: str, delay: float) -> bool:
-    """Run a playbook and SIGKILL the whole run ``delay`` seconds into a task; False when it ended before."""
+    """Run a playbook and SIGKILL the whole run ``delay`` seconds into a task; False when it ended before, and what it said."""
     argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/lab", f"playbooks/{playbook}"]
     process = subprocess.Popen(
         [*argv, *options],
@@ -57,12 +58,15 @@ def run_and_kill(playbook: str, options: list[str], task: str, delay: float) -> 
     late = threading.Timer(1500, kill, (process.pid,))
     late.start()
     assert process.stdout is not None
-    killed = False
+    killed, told = False, deque[str](maxlen=100)
     for line in process.stdout:
+        told.append(line)
         if line.startswith("TASK") and task in line:
             time.sleep(delay)
             kill(process.pid)
             killed = True
     process.wait()
     late.cancel()
+    if not killed:
+        print("".join(told), flush=True)
     return killed

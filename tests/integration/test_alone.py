@@ -37,6 +37,7 @@ def waiting(lock: Path) -> list[str]:
         ("luks_clevis_bind", {"devices": []}),
         ("thin_volume", {"volumes": []}),
         ("virt_domain", {"cluster": "test", "domains": []}),
+        ("virt_migrate", {"guests": []}),
     ],
 )
 def test_a_run_waits_for_the_one_before(name: str, params: dict[str, Any]) -> None:

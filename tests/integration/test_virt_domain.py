@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import needs, run_module
+from harness import TOP, needs, run_module
 
 USER = "libvirt-qemu"
 needs("libvirtd", "virtlogd", "virsh", "setpriv", "qemu-system-x86_64")
@@ -324,3 +324,30 @@ def test_a_libvirt_of_ones_own_that_does_not_answer_is_an_error() -> None:
     params = {"cluster": "test", "domains": [guest(domain_type="qemu")], "uri": nowhere}
     used = run_module("virt_domain", params, check=True)
     assert used["failed"] and "does not answer" in used["msg"], "only the system daemon can be 'not yet there'"
+
+
+# libvirt's own driver for tests has one domain.
+LEAVING = """
+import libvirt
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.reading import read_domains
+
+class Leaving:
+    def __init__(self, real):
+        self.real = real
+
+    def listAllDomains(self):
+        domains = self.real.listAllDomains()
+        self.real.lookupByName("test").destroy()
+        self.real.lookupByName("test").undefine()
+        return domains
+
+connection = libvirt.open("test:///default")
+print(list(read_domains(connection)), list(read_domains(Leaving(connection))))
+"""
+
+
+def test_a_guest_that_leaves_while_it_is_read_is_not_there() -> None:
+    argv = ["/usr/bin/python3", "-c", LEAVING]
+    environ = {**os.environ, "PYTHONPATH": str(TOP / ".build/collections")}
+    done = subprocess.run(argv, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.stdout == "['test'] []\n", done.stderr

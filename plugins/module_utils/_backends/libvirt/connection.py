@@ -43,3 +43,11 @@ def explained(call: Any, *arguments: Any) -> Any:
         return call(*arguments)
     except libvirt.libvirtError as error:
         raise ClusterError(str(error)) from error
+
+
+def has_left(error: ClusterError) -> bool:
+    """Tell whether a call failed because its domain is not there any more."""
+    import libvirt
+
+    cause = error.__cause__
+    return isinstance(cause, libvirt.libvirtError) and cause.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN

@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.connection import connect, explained
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.connection import (
+    connect,
+    explained,
+    has_left,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.elements import attribute, kibibytes
-from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,15 @@ class Attached:
 
 
 def read_domains(connection: Any) -> dict[str, Domain]:
-    """Return all domains of the connection."""
-    return {domain.name(): _read_domain(domain) for domain in explained(connection.listAllDomains)}
+    """Return all domains of the connection, but one that leaves while they are read, as at the end of a migration."""
+    found = {}
+    for domain in explained(connection.listAllDomains):
+        try:
+            found[domain.name()] = _read_domain(domain)
+        except ClusterError as error:
+            if not has_left(error):
+                raise
+    return found
 
 
 def _read_domain(domain: Any) -> Domain:
