@@ -43,7 +43,7 @@ def die_at(playbook: str, options: list[str], moments: Sequence[tuple[str, float
 
 
 def run_and_kill(playbook: str, options: list[str], task: str, delay: float) -> bool:
-    """Run a playbook and SIGKILL it all ``delay`` seconds into a task; False, and what it said, when it ended before."""
+    """Run a playbook and SIGKILL it all ``delay`` seconds into a task; if it ended before, show what it said: False."""
     argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/lab", f"playbooks/{playbook}"]
     process = subprocess.Popen(
         [*argv, *options],
