@@ -14,7 +14,7 @@ description:
   - A snapshot is made only while all peers are connected, all bricks run, nothing waits to be healed, and no task is
     at work. Others than those that are named are left alone.
   - None is made while a thin pool below a brick of the volume is 80 % full or more, its data or its metadata. Pools of
-    other hosts are not seen; run it on the one whose disks are the fullest.
+    other hosts are not seen. Run it in check mode on each host that has bricks, before it is run on one of them.
   - While a volume has snapshots, M(personal.cluster.gluster_volume) does not change its bricks and does not delete it.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: [personal.cluster.engine, personal.cluster.glusterd]
