@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
-from cluster import HOMES, Lab, bricks_online, guest_running, mounted, unlocked, wait_until, wait_until_whole
+from cluster import (
+    HOMES,
+    Lab,
+    bricks_online,
+    guest_running,
+    mounted,
+    running_guests,
+    unlocked,
+    wait_until,
+    wait_until_whole,
+)
 
 pytestmark = pytest.mark.long
 
@@ -31,6 +41,7 @@ def mute(lab: Lab) -> Callable[[], object]:
 def back(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[[], object]]:
     """Silence tang; what is yielded brings it back, and it comes back in any case."""
     wait_until_whole(lab)
+    assert running_guests(lab) == HOMES
     bring_back = request.param(lab)
     calls: list[object] = []
 
@@ -67,6 +78,7 @@ def test_tang_is_silent_for_ten_minutes(lab: Lab, back: Callable[[], object]) ->
     assert lab.out("node3", "systemctl list-units --failed --no-legend --plain") == ""
     wait_until_whole(lab)
     # A brick that was away has forgotten who holds which image; the others have not.
+    lab.out(HOMES["g2"], "personal-cluster-backup run --vm g2", limit=600)
     refused = lab.run("node1", "personal-cluster-backup restore --vm g2", limit=300)
     assert refused.returncode == 1 and "open for writing" in refused.stdout + refused.stderr
     assert guest_running(lab, HOMES["g2"], "g2")
