@@ -298,6 +298,9 @@ def test_while_a_server_is_silent_no_binding_goes_in_favour_of_one_that_was_ther
     plan = resource().plan(luks.State({"/dev/a": disk}, {"http://t1": None}))
     assert plan.steps == [] and plan.predicted.disks["/dev/a"].bindings == disk.bindings
     assert plan.warnings == ["/dev/a: no answer from http://t1; each binding that may be needed stays"]
+    # Nor is the other one tried first instead.
+    swapped = replace(disk, bindings=(replace(FRESH, first=False), replace(second, first=True)))
+    assert sentences(swapped, {"http://t1": None}) == []
 
 
 def test_while_one_of_several_servers_is_silent_only_a_binding_that_is_known_to_be_worse_goes() -> None:

@@ -203,14 +203,14 @@ class DiskPlan(Generic[Policy]):
         keeper = keeper or self._bind(self.wish.policy, reason)
         if keeper is None:
             return
-        if not keeper.first and not keeper.foreign:
-            self._add(f"let {device} try keyslot {keeper.keyslot} first", self.changer.prefer, device, keeper.keyslot)
         others = tuple(binding for binding in self.disk.live if binding is not keeper)
         gone = tuple(binding for binding in others if self._superseded(binding, self.wish.policy))
+        stay = tuple(binding for binding in others if binding not in gone)
+        if not keeper.first and not keeper.foreign and not stay:
+            self._add(f"let {device} try keyslot {keeper.keyslot} first", self.changer.prefer, device, keeper.keyslot)
         for binding in gone:
             self._add(self._removal(binding), self.changer.remove_binding, device, binding, keeper)
-        stay = tuple(binding for binding in others if binding not in gone)
-        left = (replace(keeper, first=True), *stay)
+        left = (replace(keeper, first=keeper.first or not stay), *stay)
         self.disk = replace(self.disk, keyslots=self._without(gone, keeper), bindings=left)
 
     def _superseded(self, binding: Binding, policy: Policy) -> bool:
