@@ -31,17 +31,19 @@ def waiting(lock: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "params"),
+    ("name", "params", "before"),
     [
-        ("borg_repo", {"repositories": []}),
-        ("luks_clevis_bind", {"devices": []}),
-        ("thin_volume", {"volumes": []}),
-        ("virt_domain", {"cluster": "test", "domains": []}),
-        ("virt_migrate", {"guests": []}),
+        ("borg_repo", {"repositories": []}, "borg_repo"),
+        ("luks_clevis_bind", {"devices": []}, "luks_clevis_bind"),
+        ("luks_clevis_info", {"devices": [], "prove": True}, "luks_clevis_bind"),
+        ("thin_volume", {"volumes": []}, "thin_volume"),
+        ("virt_domain", {"cluster": "test", "domains": []}, "virt_domain"),
+        ("virt_domain_info", {}, "virt_migrate"),
+        ("virt_migrate", {"guests": []}, "virt_migrate"),
     ],
 )
-def test_a_run_waits_for_the_one_before(name: str, params: dict[str, Any]) -> None:
-    lock = Path(lock_file(name))
+def test_a_run_waits_for_the_one_before(name: str, params: dict[str, Any], before: str) -> None:
+    lock = Path(lock_file(before))
     with ThreadPoolExecutor() as pool, open(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         run = pool.submit(run_module, name, params, check=True)
@@ -49,4 +51,4 @@ def test_a_run_waits_for_the_one_before(name: str, params: dict[str, Any]) -> No
             assert not run.done(), run.result()
             time.sleep(0.1)
         fcntl.flock(held, fcntl.LOCK_UN)
-        assert "actions" in run.result(timeout=120)
+        assert not run.result(timeout=120).get("failed")
