@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the playbooks of day two refuse, wait for and remember: their own expressions, filled in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.filter.disks import disk_names
+from plays import REPOSITORY, holds, plays_of, read, refusal, tasks_of, templated, value_of
+
+
+def told_at_the_end(playbook: str, **known: Any) -> str:
+    """Return what a playbook tells about what is left to do, nothing where it tells nothing."""
+    task = [task for _, task in tasks_of(playbook) if "ansible.builtin.debug" in task][-1]
+    assert task["run_once"] and "changed_when" not in task
+    if not holds(task["when"], {}, **known):
+        return ""
+    text: str = templated(task["ansible.builtin.debug"]["msg"], {}, **known)
+    return text
+
+
+def test_nodes_that_are_tang_hosts_need_a_threshold() -> None:
+    """Whatever a role has for a default: it is there already when the play's own tasks run."""
+    (known,) = plays_of("encryption")[-1]["pre_tasks"]
+    for declared, enough in (
+        ({}, False),
+        ({"encryption_policy": {}}, False),
+        ({"encryption_tang_threshold": 1}, True),
+        ({"encryption_policy": {"tpm2": {}}}, True),
+    ):
+        variables: dict[str, Any] = {
+            "encryption_tang_threshold": 1,
+            "encryption_policy": {},
+            "inventory_hostname": "node1",
+            "groups": {"tang": ["tang1", "node1"], "nodes": ["node1", "node2", "node3"]},
+            "hostvars": {"node1": declared},
+            **declared,
+        }
+        assert holds(known["when"], known["vars"], **variables), declared
+        assert holds(known["ansible.builtin.assert"]["that"], known["vars"], **variables) is enough, declared
+
+
+def test_what_makes_the_bundle_old_is_told_where_there_is_one(tmp_path: Path) -> None:
+    place: dict[str, Any] = {"cluster_state_dir": str(tmp_path)}
+    new: dict[str, Any] = {"__replace_known": [], "__replace_fresh": ["/dev/disk/by-id/new"]}
+    for known in ({}, place):
+        assert told_at_the_end("rotate_tang", **known) == ""
+        assert told_at_the_end("replace_disk", **new, **known) == ""
+    (tmp_path / "escrow.tar.gpg").touch()
+    assert told_at_the_end("replace_disk", **{**new, "__replace_fresh": []}, **place) == ""
+    for died in ({}, {"__replace_known": ["/dev/disk/by-id/new"], "__replace_fresh": []}):
+        assert "At the end run playbooks/escrow.yml" in told_at_the_end("replace_disk", **{**new, **died}, **place)
+    assert told_at_the_end("rotate_tang", **place).endswith("has headers that need the old ones.")
+    assert told_at_the_end("rotate_tang", purge="true", **place).endswith("need the old ones, which are purged.")
+
+
+def bound_to(guests: list[dict[str, Any]]) -> list[str]:
+    """Return the machines that replace_node.yml would give an empty disk on node1."""
+    declared = {**read("playbooks/vars/storage.yml"), **plays_of("replace_node")[0]["vars"]}
+    disks = [{"volume": "gv0"}, {"volume": "gv1"}, {"volume": "bmv0"}]
+    known = {"host": "node1", "hostvars": {"node1": {"cluster_disks": disks}}, "cluster_guests": guests}
+    own = {name: text for name, text in declared.items() if name.startswith("__")}
+    found: list[str] = templated("{{ __replace_bound }}", own, **known)
+    return found
+
+
+def test_machines_that_would_begin_with_an_empty_disk() -> None:
+    local, shared = {"pool": "bmv0", "size": "1G"}, {"pool": "gv0", "size": "1G"}
+    assert bound_to([{"name": "web", "node": "node1", "disks": [shared, {"path": "/x.iso"}]}, {"name": "bare"}]) == []
+    assert bound_to([{"name": "db", "node": "node1", "disks": [shared, local]}]) == ["db"]
+    assert bound_to([{"name": "db", "node": "node2", "disks": [local]}]) == []
+    assert bound_to([{"name": "db", "node": "node1", "disks": [local], "state": "absent"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices", "volumes"),
+    [
+        ("gv0", ["/dev/a"], ["gv0"]),
+        ("gv1b,gv0", ["/dev/c", "/dev/a"], ["gv0", "gv1"]),
+        ("bmv0", ["/dev/d"], []),
+    ],
+)
+def test_the_disks_that_are_replaced(asked: str, devices: list[str], volumes: list[str]) -> None:
+    disks = [
+        {"device": "/dev/a", "volume": "gv0"},
+        {"device": "/dev/b", "volume": "gv1"},
+        {"device": "/dev/c", "volume": "gv1", "name": "gv1b"},
+        {"device": "/dev/d", "volume": "bmv0"},
+    ]
+    own = read("playbooks/vars/replaced_disk.yml")
+    # What the filter of the collection makes of them, which is not loaded here.
+    known = {"__replace_names": disk_names(disks), "__replace_disks": disks, "__gluster_names": ["gv0", "gv1"]}
+    found = [templated(f"{{{{ __replace_{what} }}}}", own, **known, disk=asked) for what in ("devices", "volumes")]
+    assert [found[0], sorted(found[1])] == [devices, volumes]
+
+
+def due_for_growth(disks: dict[str, list[dict[str, str]]], bricks: int, mark: str | None) -> list[str]:
+    """Return the volumes that add_nodes.yml would grow or balance, on nodes with these disks."""
+    options = {} if mark is None else {"user.personal-cluster.balance": mark}
+    known = {
+        "groups": {"nodes": list(disks)},
+        "hostvars": {name: {"cluster_disks": mine} for name, mine in disks.items()},
+        "__add_known": {"volumes": {"gv0": {"bricks": list(range(bricks)), "options": options}}},
+    }
+    found: list[str] = templated("{{ __add_due }}", plays_of("add_nodes")[0]["vars"], **known)
+    return found
+
+
+def test_machines_may_run_where_nothing_is_added() -> None:
+    three = {f"node{number}": [{"volume": "gv0"}, {"volume": "bmv0"}] for number in (1, 2, 3)}
+    six = {f"node{number}": [{"volume": "gv0"}] for number in range(1, 7)}
+    assert due_for_growth(three, 3, None) == [] and due_for_growth(three, 3, "layout") == []
+    assert due_for_growth(six, 3, None) == ["gv0"]
+    # A run that died between adding and balancing.
+    assert due_for_growth(six, 6, "no") == ["gv0"] and due_for_growth(six, 6, "layout") == []
+
+
+BOUND = {"keyslot": 1, "unlocks": True, "unreachable": []}
+
+
+@pytest.mark.parametrize(
+    ("disk", "says"),
+    [
+        (BOUND, ""),
+        # One of two servers suffices.
+        ({**BOUND, "unreachable": ["http://10.0.0.10:7500"]}, ""),
+        ({**BOUND, "keyslot": None, "unlocks": False}, "there is no binding on /dev/b"),
+        ({**BOUND, "unlocks": False}, "the binding of /dev/b does not unlock it. "),
+        (
+            {**BOUND, "unlocks": False, "unreachable": ["http://10.0.0.10:7500"]},
+            "the binding of /dev/b does not unlock it; no answer from http://10.0.0.10:7500. ",
+        ),
+    ],
+)
+def test_no_node_goes_down_whose_disks_would_stay_locked(disk: dict[str, Any], says: str) -> None:
+    known = {"__reboot_disks": {"devices": {"/dev/a": BOUND, "/dev/b": disk}}}
+    task = "Refuse while a disk would stay locked"
+    assert value_of("reboot_nodes", task, "that", **known) is (not says)
+    message = value_of("reboot_nodes", task, "fail_msg", **known)
+    assert says in message and message.startswith("node1 is not rebooted") and "/dev/a" not in message
+
+
+def test_a_node_is_asked_to_prove_that_its_disks_unlock() -> None:
+    (look,) = [task for _, task in tasks_of("reboot_nodes") if "personal.cluster.luks_clevis_info" in task]
+    assert look["personal.cluster.luks_clevis_info"]["prove"] is True
+
+
+def test_a_node_is_back_when_each_of_its_volumes_is_mounted() -> None:
+    command = value_of("reboot_nodes", "Wait until its volumes are mounted and its pools and guests started", "")
+    units = ("personal-cluster-mount@gv0", "personal-cluster-mount@gv1", "personal-cluster-guests")
+    assert command == " && ".join(f"systemctl is-active {unit}" for unit in units)
+    template = REPOSITORY / "roles/storage/templates/mounts.yml.j2"
+    assert '"personal-cluster-mount@{{ volume.name }}.service"' in template.read_text()
+
+
+@pytest.mark.parametrize(
+    ("memory", "newer", "reboots", "boot"),
+    [
+        ("{}", None, True, "now"),
+        ('{"boot": "now", "guests": ["g1"]}', None, True, "now"),
+        # It has booted, by the run that died or by hand; a file that changed after that asks for one more boot.
+        ('{"boot": "old", "guests": ["g1"]}', None, False, "old"),
+        ('{"boot": "old", "guests": ["g1"]}', "", False, "old"),
+        ('{"boot": "old", "guests": ["g1"]}', "/f", True, "now"),
+    ],
+)
+def test_a_node_that_has_booted_since_a_run_died_reboots_for_a_newer_file_alone(
+    memory: str, newer: str | None, reboots: bool, boot: str
+) -> None:
+    known: dict[str, Any] = {
+        "__reboot_looked": {"stdout_lines": ["now", memory]},
+        "__reboot_found": {"domains": {"g2": {"state": "running"}}},
+    }
+    if newer is not None:
+        known |= {"after": "/f", "__reboot_newer": {"stdout": newer}}
+    written = value_of("reboot_nodes", "Write down which guests come back", "files", **known)
+    left = json.loads(written[0]["content"])
+    assert left["boot"] == boot
+    assert left["guests"] == [name for name, here in (("g1", memory != "{}"), ("g2", reboots)) if here]
+
+
+def test_a_node_is_back_when_each_of_its_volumes_takes_a_write(tmp_path: Path) -> None:
+    known = {"storage_mounts_dir": str(tmp_path), "storage_volumes": [{"name": "gv 0"}, {"name": "gv1"}]}
+    command = value_of("reboot_nodes", "Wait until its volumes can be written to", "", **known)
+    assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode != 0
+    (tmp_path / "gv 0").mkdir()
+    assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode != 0
+    (tmp_path / "gv1").mkdir()
+    assert subprocess.run(["sh", "-c", command], check=False, capture_output=True).returncode == 0
+    assert list(tmp_path.glob("*/*")) == list(tmp_path.glob("*/.*")) == []
+
+
+def test_what_proves_bindings_waits_as_long_as_what_makes_them() -> None:
+    for name in ("reboot_nodes", "rotate_tang"):
+        module = "personal.cluster.luks_clevis_info"
+        looks = [task[module] for _, task in tasks_of(name) if task.get(module)]
+        assert looks and all("encryption_tang_timeout | default(omit)" in look["tang_timeout"] for look in looks)
+
+
+def test_a_disk_that_comes_with_a_header_is_not_taken_for_a_blank_one() -> None:
+    task, disk = "Refuse a disk that comes with data", {"kind": "luks2", "mapper": ""}
+    known: dict[str, Any] = {
+        "host": "node1",
+        "__replace_devices": ["/dev/a"],
+        "__replace_remembered": {"stdout": ""},
+        "__replace_looked": {"devices": {"/dev/a": disk}},
+    }
+    assert "/dev/a of node1 is not blank: it is encrypted already" in refusal("replace_disk", task, **known)
+    for harmless in ({"kind": "blank", "mapper": ""}, {**disk, "mapper": "luks-gv0"}):
+        assert refusal("replace_disk", task, **{**known, "__replace_looked": {"devices": {"/dev/a": harmless}}}) == ""
+    # A run that died has encrypted it, and the node has booted since.
+    assert refusal("replace_disk", task, **{**known, "__replace_remembered": {"stdout": "/dev/a\n"}}) == ""
+
+
+def test_a_disk_that_kept_its_data_is_not_formatted() -> None:
+    task = "Refuse to format a disk that kept its data"
+    for kind, refused in (("luks2", False), ("unread", False), ("blank", True), ("damaged", True)):
+        kept = {"devices": {"/dev/a": {"kind": kind}}}
+        says = refusal("replace_node", task, host="node1", __replace_kept=kept)
+        assert ("/dev/a of node1 has no LUKS2 header" in says) is refused
+    assert refusal("replace_node", task, host="node1", __replace_kept={"skipped": True}) == ""
+
+
+def test_new_nodes_come_after_those_of_the_pool() -> None:
+    members = {name: {"member": True} for name in ("node2", "node3")} | {"node9": {"member": False}}
+    known = {"__add_pool": {"peers": members}}
+    for nodes, plays, refused in (
+        (["node1", "node2", "node3", "node4"], 4, False),
+        (["node1", "node2", "node4", "node3"], 4, True),
+        (["node1", "node2", "node3", "node4"], 3, True),
+    ):
+        groups = {"groups": {"nodes": nodes}, "ansible_play_hosts": nodes[:plays]}
+        says = refusal("add_nodes", "See that the new nodes come after the old ones", **known, **groups)
+        assert ("Write new nodes after those of the pool" in says) is refused
+
+
+def test_bricks_come_home_where_it_is_known_which_and_nothing_holds_them() -> None:
+    home, snapshot = {"path": "/bricks/gv1/brick"}, {"path": "/run/gluster/snaps/x/brick1"}
+    for disks, refused in ((["gv0", "gv1"], False), (["gv1", "gv1"], True), (["gv0"], True)):
+        own = {"volume": "gv1", "cluster_disks": [{"volume": name} for name in disks]}
+        says = refusal("bring_bricks_home", "Refuse where a node has several bricks of it", **own)
+        assert bool(says) is refused
+    for count, brick, refused in ((0, snapshot, False), (1, home, False), (1, snapshot, True)):
+        found = {"volumes": {"gv1": {"snapshots": count, "bricks": [brick]}}}
+        says = refusal("bring_bricks_home", "Refuse while it has snapshots", volume="gv1", __home_known=found)
+        assert ("gv1 has 1 snapshots" in says) is refused
+
+
+def test_a_rotation_stops_while_a_disk_would_stay_locked() -> None:
+    item = {"item": "node2", "devices": {"/dev/a": {"unlocks": True}, "/dev/b": {"unlocks": False}}}
+    assert "node2: the binding of /dev/b does not unlock it" in refusal(
+        "rotate_tang", "Stop where one does not", item=item
+    )
+    item["devices"] = {"/dev/a": {"unlocks": True}}
+    assert refusal("rotate_tang", "Stop where one does not", item=item) == ""
+    task = "Refuse to end while a disk needs a hidden key"
+    for old in ([], ["/dev/a"]):
+        says = refusal("rotate_tang", task, ansible_check_mode=False, __rotate_old=old)
+        assert ("node1: /dev/a still needs a hidden key" in says) is bool(old)
