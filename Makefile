@@ -88,7 +88,7 @@ e2e: bootstrap ## The acceptance scenarios on a lab of their own
 e2e-long: bootstrap ## Killed runs, and the other Debian release
 	$(call scenarios,--release trixie,"long and not six")
 	$(call scenarios,--release bookworm,"not long")
-e2e-six: bootstrap ## Three nodes become six: for a computer with KVM
+e2e-six: bootstrap ## Three nodes become six: for a computer with KVM, or much time
 	$(call scenarios,$(if $(RELEASE),--release $(RELEASE)),"six")
 # Building the image waits for one processor and the network: the short tests run beside it.
 test: bootstrap-test ## Everything a release needs, the lab included

@@ -98,6 +98,25 @@ def test_the_disks_that_are_replaced(asked: str, devices: list[str], volumes: li
     assert [found[0], sorted(found[1])] == [devices, volumes]
 
 
+@pytest.mark.parametrize(
+    ("task", "left"),
+    [("Remember which disk it is", ["/dev/b", "/dev/c"]), ("Forget which disk it was", ["/dev/c"])],
+)
+def test_a_disk_that_is_not_declared_any_more_is_forgotten(task: str, left: list[str]) -> None:
+    """Were it put back months later, it would be taken for one that a run is about, and its old copy for a good one."""
+    disks = [{"device": "/dev/b", "volume": "gv0"}, {"device": "/dev/c", "volume": "gv1"}]
+    known = {
+        "host": "node1",
+        "disk": "gv0",
+        "hostvars": {"node1": {"cluster_disks": disks}},
+        "__replace_names": ["gv0", "gv1"],
+        "__replace_remembered": {"stdout": "/dev/a\n/dev/c\n"},
+        "__replace_fresh": ["/dev/b"],
+    }
+    (file,) = value_of("replace_disk", task, "files", **known)
+    assert (sorted(file["content"].split()), file.get("state", "file")) == (left, "file")
+
+
 def due_for_growth(disks: dict[str, list[dict[str, str]]], bricks: int, mark: str | None) -> list[str]:
     """Return the volumes that add_nodes.yml would grow or balance, on nodes with these disks."""
     options = {} if mark is None else {"user.personal-cluster.balance": mark}
@@ -115,8 +134,9 @@ def test_machines_may_run_where_nothing_is_added() -> None:
     six = {f"node{number}": [{"volume": "gv0"}] for number in range(1, 7)}
     assert due_for_growth(three, 3, None) == [] and due_for_growth(three, 3, "layout") == []
     assert due_for_growth(six, 3, None) == ["gv0"]
-    # A run that died between adding and balancing.
-    assert due_for_growth(six, 6, "no") == ["gv0"] and due_for_growth(six, 6, "layout") == []
+    # A run that died between adding and balancing, or while it waited for that.
+    assert due_for_growth(six, 6, "no") == due_for_growth(six, 6, "fix-layout begun") == ["gv0"]
+    assert due_for_growth(six, 6, "yes") == [] and due_for_growth(six, 6, "layout") == []
 
 
 BOUND = {"keyslot": 1, "unlocks": True, "unreachable": []}
@@ -206,6 +226,7 @@ def test_a_disk_that_comes_with_a_header_is_not_taken_for_a_blank_one() -> None:
     known: dict[str, Any] = {
         "host": "node1",
         "__replace_devices": ["/dev/a"],
+        "__replace_disks": [{"device": "/dev/a", "volume": "gv0"}],
         "__replace_remembered": {"stdout": ""},
         "__replace_looked": {"devices": {"/dev/a": disk}},
     }
@@ -248,6 +269,25 @@ def test_bricks_come_home_where_it_is_known_which_and_nothing_holds_them() -> No
         found = {"volumes": {"gv1": {"snapshots": count, "bricks": [brick]}}}
         says = refusal("bring_bricks_home", "Refuse while it has snapshots", volume="gv1", __home_known=found)
         assert ("gv1 has 1 snapshots" in says) is refused
+
+
+@pytest.mark.parametrize(
+    ("path", "looked", "says"),
+    [
+        ("/bricks/gv1/brick", {"skipped": True}, ""),
+        ("/run/gluster/snaps/x/brick1/brick", {"rc": 0}, ""),
+        (
+            "/run/gluster/snaps/x/brick1/brick",
+            {"rc": 32},
+            "node1: nothing is mounted on /run/gluster/snaps/x/brick1, where its brick of gv1 lies. ",
+        ),
+    ],
+)
+def test_bricks_come_home_where_each_is_mounted(path: str, looked: dict[str, Any], says: str) -> None:
+    found = {"volumes": {"gv1": {"bricks": [{"host": "node1", "path": path}, {"host": "node2", "path": f"/2{path}"}]}}}
+    known = {"volume": "gv1", "__home_known": found, "__home_mounted": looked}
+    message = refusal("bring_bricks_home", "Refuse while its brick is not mounted", **known)
+    assert message.startswith(says) and ("sudo systemctl restart glusterd" in message) is bool(says)
 
 
 def test_a_rotation_stops_while_a_disk_would_stay_locked() -> None:

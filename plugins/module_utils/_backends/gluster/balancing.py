@@ -75,15 +75,16 @@ def _rebalance(draft: Draft, have: Volume) -> None:
         if runs:
             draft.warn("its rebalance goes on")
         return
-    calls: list[Call] = [over] if runs or ours else []
+    calls: list[Call] = [over] if runs and not ours else []
     if not ours:
-        calls += [("rebalance", have.name, *words), *([over] if wanted.wait else [])]
-    if not wanted.wait:
+        calls += [("rebalance", have.name, *words), ("set", have.name, BALANCE, begun)]
+    if wanted.wait:
+        calls += [over, ("set", have.name, BALANCE, mark)]
+    else:
         mark = begun
     draft.step(
         f"rebalance volume {have.name} ({wanted.rebalance})" + ("" if wanted.wait else ", without waiting for it"),
         *calls,
-        ("set", have.name, BALANCE, mark),
     )
     if draft.after is not None:
         draft.after = replace(draft.after, options={**draft.options, BALANCE: mark})

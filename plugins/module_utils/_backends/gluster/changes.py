@@ -46,15 +46,15 @@ def work(cli: Cli, calls: Sequence[Call]) -> None:
             call.act(cli)
 
 
-def wait(is_over: Callable[[], bool], timeout: float, failure: str, pause: float = POLL) -> None:
+def wait(is_over: Callable[[], bool], timeout: float, failure: str, pause: float = POLL, remedy: str = "") -> None:
     """Wait until ``is_over`` is true, ``pause`` seconds between two looks.
 
-    :raises ClusterError: it was not within ``timeout`` seconds; the message begins with ``failure``.
+    :raises ClusterError: it was not within ``timeout`` seconds; the message is ``failure``, the limit and ``remedy``.
     """
     deadline = time.monotonic() + timeout
     while not is_over():
         if time.monotonic() > deadline:
-            raise ClusterError(f"{failure} within {timeout:.0f} s")
+            raise ClusterError(f"{failure} within {timeout:.0f} s{remedy}")
         time.sleep(pause)
 
 
@@ -99,7 +99,7 @@ class Moved:
                 return False
             return not _runs(answers[-1])
 
-        wait(is_over, self.timeout, f"{said}: not over")
+        wait(is_over, self.timeout, f"{said}: not over", remedy="; it goes on, run again to wait for its end")
         problems = task_problems(answers[-1], self.hosts)
         if problems:
             raise ClusterError(f"{said}: {'; '.join(problems)}; {self.remedy}")

@@ -43,7 +43,7 @@ def plan_growth(draft: Draft, have: Volume, kept: Bricks) -> bool:
     if spreads and is_sharded(have) and may_hold_data(have) and "grow" not in draft.wanted.allow:
         draft.refuse(
             "it is sharded, and adding bricks below running guests has damaged their disks; "
-            "shut them down, and permit it with allow: [grow]"
+            "shut them down and run playbooks/add_nodes.yml, or permit it with allow: [grow]"
         )
     _add(draft, have, added)
     return True

@@ -52,4 +52,7 @@ def plan_bricks(draft: Draft, have: Volume) -> None:
 def _refuse_more(draft: Draft) -> None:
     """Refuse other changes of bricks beside a replaced one: it is empty until it is healed."""
     if draft.after is not None and brick_keys(draft.after.bricks) != brick_keys(draft.bricks) and not draft.refusals:
-        draft.refuse("bricks are replaced or reset by a run of its own; add or take out others after it has healed")
+        draft.refuse(
+            "bricks are replaced or reset by a run of its own; until they have healed, declare the others as they are: "
+            "take new nodes and disks out of the inventory again, and leave in it what is to go"
+        )
