@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,28 @@ def plays_of(playbook: str) -> list[dict[str, Any]]:
 
 
 def tasks_of(playbook: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield every task of a playbook after its play."""
+    """Yield every task of a playbook after its play: those of its blocks, and of the files that it imports, too."""
     for play in plays_of(playbook):
         for section in ("pre_tasks", "tasks", "post_tasks"):
-            for task in play.get(section, ()):
+            for task in _flat(play.get(section, ())):
                 yield play, task
 
 
+def _flat(tasks: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for task in tasks:
+        if "ansible.builtin.import_tasks" in task:
+            yield from _flat(read(f"playbooks/{task['ansible.builtin.import_tasks']}"))
+        elif "block" in task:
+            yield from _flat([*task["block"], *task.get("rescue", ()), *task.get("always", ())])
+        else:
+            yield task
+
+
 def task_of(playbook: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the play and the task of that name."""
-    ((play, task),) = [(play, task) for play, task in tasks_of(playbook) if task.get("name") == name]
-    return play, task
+    """Return the play and the task of that name; a file of tasks may be imported more than once."""
+    first, *others = [(play, task) for play, task in tasks_of(playbook) if task.get("name") == name]
+    assert all(other == first for other in others), name
+    return first
 
 
 def variables_of(play: dict[str, Any]) -> dict[str, Any]:

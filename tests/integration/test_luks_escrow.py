@@ -443,7 +443,16 @@ def test_escrow_forgets_by_its_playbook_what_left_the_inventory(tmp_path: Path) 
     assert rc != 0 and "Purge without --limit: the headers of node2 would be" in said and digest(path) == before
 
     inventory = json.loads((tmp_path / "inventory.json").read_text())
-    del inventory["all"]["children"]["nodes"]["hosts"]["node2"]
+    hosts = inventory["all"]["children"]["nodes"]["hosts"]
+    hosts["node9"] = hosts.pop("node2")
+    (tmp_path / "inventory.json").write_text(json.dumps(inventory))
+    rc, said, changed = run_play(tmp_path, "escrow")
+    assert rc == 0 and sum(changed.values()) == 1, said
+    names = sorted(file.parent.name for file in plain(str(path), tmp_path / "renamed").glob("headers/*/gv0.img"))
+    assert names == ["node1", "node2", "node9"]
+    before = digest(path)
+
+    del hosts["node9"]
     (tmp_path / "inventory.json").write_text(json.dumps(inventory))
     rc, said, changed = run_play(tmp_path, "escrow")
     assert rc == 0 and changed == {"node1": 0} and digest(path) == before, said
@@ -452,7 +461,8 @@ def test_escrow_forgets_by_its_playbook_what_left_the_inventory(tmp_path: Path) 
     assert rc != 0 and f"{key} is not here, and the bundle has it" in said and digest(path) == before
     key.write_text("BORG_KEY")
     rc, said, foreseen = run_play(tmp_path, "escrow", "-e", "purge=true", "--check")
-    assert rc == 0 and "- - host: node2 - name: gv0" in said and digest(path) == before, said
+    assert rc == 0 and digest(path) == before, said
+    assert all(f"- - host: {node} - name: gv0" in said for node in ("node2", "node9")), said
     rc, said, changed = run_play(tmp_path, "escrow", "-e", "purge=true")
     assert rc == 0 and changed == foreseen == {"node1": 1}, said
     folder = plain(str(path), tmp_path / "plain")

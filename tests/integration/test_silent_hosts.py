@@ -30,7 +30,7 @@ def silent(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "asked", "said"),
     [
-        (["reboot_nodes.yml"], {"node1"}, "No answer from node1. Nothing was done on node2"),
+        (["reboot_nodes.yml"], {"node1"}, "The run ended at node1, for want of an answer. Nothing was done on node2"),
         (["encryption.yml"], {"tang1"}, "UNREACHABLE"),
         (["replace_disk.yml", "-e", "host=node2", "-e", "disk=gv0"], {"node1 -> node2"}, "UNREACHABLE"),
         (["add_nodes.yml"], {"node1"}, "UNREACHABLE"),

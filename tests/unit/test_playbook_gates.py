@@ -164,17 +164,61 @@ def test_no_node_goes_down_whose_disks_would_stay_locked(disk: dict[str, Any], s
     assert says in message and message.startswith("node1 is not rebooted") and "/dev/a" not in message
 
 
-def test_a_node_is_asked_to_prove_that_its_disks_unlock() -> None:
-    (look,) = [task for _, task in tasks_of("reboot_nodes") if "personal.cluster.luks_clevis_info" in task]
-    assert look["personal.cluster.luks_clevis_info"]["prove"] is True
+def test_a_node_is_looked_at_before_its_guests_move_and_after_that() -> None:
+    """Moving them may take an hour, in which another node or tang may fail."""
+    tasks = [task for _, task in tasks_of("reboot_nodes")]
+    gates = [at for at, task in enumerate(tasks) if "personal.cluster.gluster_heal" in task]
+    proofs = [at for at, task in enumerate(tasks) if "personal.cluster.luks_clevis_info" in task]
+    assert all(tasks[at]["personal.cluster.luks_clevis_info"]["prove"] is True for at in proofs)
+    names = [task["name"] for task in tasks]
+    away, down = names.index("Move the guests away"), names.index("Reboot")
+    for looks in (gates, proofs):
+        assert [at for at in looks if at < away] and [at for at in looks if away < at < down]
 
 
-def test_a_node_is_back_when_each_of_its_volumes_is_mounted() -> None:
+def test_no_node_goes_down_with_what_a_paused_guest_has_in_memory() -> None:
+    task, guests = "Refuse while one is paused", {"g1": {"state": "paused"}, "g2": {"state": "running"}}
+    known: dict[str, Any] = {"__reboot_found": {"domains": guests}, "__reboot_done": False}
+    message = refusal("reboot_nodes", task, **known)
+    assert message.startswith("node1 is not rebooted: g1 would lose what is in memory. ") and "virsh resume" in message
+    assert refusal("reboot_nodes", task, **known, leave="db, g1") == ""
+    assert refusal("reboot_nodes", task, **{**known, "__reboot_done": True}) == ""
+
+
+def test_no_guest_stays_away_unsaid() -> None:
+    task, guests = "See that none stayed away", {"g1": {"state": "paused"}, "g2": {"state": "paused"}}
+    item = {"item": "node2", "domains": guests}
+    message = refusal("reboot_nodes", task, item=item, __reboot_away=["g1", "g3"])
+    assert message.startswith("g1 is paused on node2 ") and "node1 is not rebooted twice" in message
+    assert refusal("reboot_nodes", task, item=item, __reboot_away=["g3"]) == ""
+
+
+@pytest.mark.parametrize("failed", ["", "gv1", "guests"])
+def test_a_node_is_back_when_each_of_its_volumes_is_mounted(tmp_path: Path, failed: str) -> None:
     command = value_of("reboot_nodes", "Wait until its volumes are mounted and its pools and guests started", "")
-    units = ("personal-cluster-mount@gv0", "personal-cluster-mount@gv1", "personal-cluster-guests")
-    assert command == " && ".join(f"systemctl is-active {unit}" for unit in units)
-    template = REPOSITORY / "roles/storage/templates/mounts.yml.j2"
-    assert '"personal-cluster-mount@{{ volume.name }}.service"' in template.read_text()
+    for name, script in (
+        (
+            "systemctl",
+            'for unit; do :; done; echo "$unit" >>"$0.asked"; case "$unit" in *$FAILED) echo failed; exit 3; esac',
+        ),
+        ("journalctl", 'for unit; do :; done; echo "why $unit"'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "FAILED": failed or "none"}
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    units = ["personal-cluster-mount@gv0", "personal-cluster-mount@gv1", "personal-cluster-guests"]
+    asked = (tmp_path / "systemctl.asked").read_text().split()
+    if not failed:
+        assert done.returncode == 0 and asked == units
+        template = REPOSITORY / "roles/storage/templates/mounts.yml.j2"
+        assert '"personal-cluster-mount@{{ volume.name }}.service"' in template.read_text()
+        return
+    (unit,) = [unit for unit in units if unit.endswith(failed)]
+    assert done.returncode != 0 and f"{unit} is failed:\nwhy {unit}\n" in done.stdout
+    known = {"__reboot_ready": {"stdout_lines": done.stdout.splitlines()}}
+    message = value_of("reboot_nodes", "Tell what did not start", "msg", **known)
+    assert "node1 has booted, and after 3600 s" in message and f"{unit} is failed: why {unit} Mend it there" in message
 
 
 @pytest.mark.parametrize(
@@ -288,6 +332,22 @@ def test_bricks_come_home_where_each_is_mounted(path: str, looked: dict[str, Any
     known = {"volume": "gv1", "__home_known": found, "__home_mounted": looked}
     message = refusal("bring_bricks_home", "Refuse while its brick is not mounted", **known)
     assert message.startswith(says) and ("sudo systemctl restart glusterd" in message) is bool(says)
+
+
+def test_a_tang_that_says_nothing_is_not_waited_for() -> None:
+    ask, judge, _ = read("roles/tang/tasks/thumbprint.yml")
+    tool, limit, *question = templated(ask["ansible.builtin.command"]["argv"], {}, tang_port=7500)
+    assert [str(word) for word in question] == ["tang-show-keys", "7500"] and int(limit) <= 60
+    done = subprocess.run([tool, "0.1", "sleep", "9"], stdin=subprocess.DEVNULL, check=False)
+    known: dict[str, Any] = {"inventory_hostname": "tang1", "tang_port": 7500, "ansible_check_mode": False}
+    for rc, words, why in ((done.returncode, "", "for 60 s"), (7, "curl: (7) no", "curl: (7) no")):
+        known["__tang_keys"] = {"rc": rc, "stderr": words}
+        assert not holds(judge["ansible.builtin.assert"]["that"], {}, **known)
+        message = templated(judge["ansible.builtin.assert"]["fail_msg"], {}, **known)
+        assert message.startswith(f"tang1: no answer from tang on port 7500 ({why}). See there: systemctl status")
+    assert holds(judge["ansible.builtin.assert"]["that"], {}, **{**known, "ansible_check_mode": True})
+    known["__tang_keys"] = {"rc": 0, "stderr": ""}
+    assert holds(judge["ansible.builtin.assert"]["that"], {}, **known)
 
 
 def test_a_rotation_stops_while_a_disk_would_stay_locked() -> None:

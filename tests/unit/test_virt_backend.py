@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import threading
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt import connection
+from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt import migration as module_migration
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.actions import nic_problems
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.declared import guest_from
 from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt.domains import Domains
@@ -437,6 +444,107 @@ def test_migration_is_planned_and_refused(xml: str) -> None:
     local = xml.replace("/srv/gv0/images", "/srv/bmv0/images")
     assert "not on shared storage" in refusal(replace(state, here=replace(state.here, live=local)))
     assert "no guest g1" in refusal(Journey(None, None))
+
+
+class Library(ModuleType):
+    """What migration takes of the library of libvirt, which is Debian's, and no part of these tests' environment."""
+
+    class libvirtError(Exception):
+        """Its exception."""
+
+    def __getattr__(self, name: str) -> int:
+        return len(name)
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libvirt", Library("libvirt"))
+
+
+class Traveller:
+    """A guest that migrates as long as ``seconds``, until it is aborted; a node where it has arrived."""
+
+    def __init__(self, seconds: float = 0, marks: Sequence[bool] = ()) -> None:
+        self._aborted, self._seconds = threading.Event(), seconds
+        self.marks, self._answers = list[int](), list(marks)
+
+    def lookupByName(self, _name: str) -> Traveller:
+        return self
+
+    def abortJob(self) -> None:
+        self._aborted.set()
+
+    def migrateToURI3(self, *_: Any) -> None:
+        if self._aborted.wait(self._seconds) or self._seconds < 0:
+            raise Library.libvirtError("operation aborted: migration out job: canceled by client")
+
+    def setAutostart(self, mark: int) -> None:
+        if not self._answers.pop(0):
+            raise Library.libvirtError("End of file while reading data")
+        self.marks.append(mark)
+
+
+def test_a_daemon_that_hangs_is_not_waited_for_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    library, over = Library("libvirt"), threading.Event()
+    monkeypatch.setitem(sys.modules, "libvirt", library)
+    monkeypatch.setattr(library, "registerErrorHandler", lambda *_: None, raising=False)
+    monkeypatch.setattr(library, "open", lambda _uri: over.wait(20), raising=False)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.05)
+    with pytest.raises(ClusterError, match="libvirt says nothing at qemu:///system for 0 s; see: systemctl status"):
+        connection.connect("qemu:///system")
+    over.set()
+    assert connection.connect("qemu:///system") is True
+
+    def closed(_uri: str) -> None:
+        raise Library.libvirtError("no")
+
+    monkeypatch.setattr(library, "open", closed)
+    with pytest.raises(ClusterError, match=r"libvirt does not answer at test:///x \(no\)"):
+        connection.connect("test:///x")
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (60, "guest g1 did not get to node2 within 0 s (allow it more: timeout): operation aborted"),
+        (-1, "guest g1 did not get to node2: operation aborted"),
+    ],
+)
+def test_a_guest_that_does_not_get_there_is_named(
+    xml: str, monkeypatch: pytest.MonkeyPatch, seconds: float, says: str
+) -> None:
+    here = Traveller(seconds)
+    monkeypatch.setattr(module_migration, "connect", lambda _uri: here)
+    one = Migration([Trip("g1", "node2", "10.10.0.12")], ["/srv/gv0"], 0 if seconds > 0 else 9, "x")
+    with pytest.raises(ClusterError, match=re.escape(says)):
+        one.plan({"g1": journey(xml)}).steps[0].apply()
+
+
+@pytest.mark.usefixtures("library")
+def test_a_guest_that_has_arrived_is_marked_by_a_connection_that_is_new(
+    xml: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    there = Traveller(marks=[True, False])
+
+    def connect(uri: str) -> Traveller:
+        opened.append(uri)
+        return there if "10.10.0.12" in uri else Traveller()
+
+    monkeypatch.setattr(module_migration, "connect", connect)
+    (step,) = migration().plan({"g1": journey(xml)}).steps
+    step.apply()
+    assert there.marks == [1] and opened == ["x", "qemu+tls://10.10.0.12/system"]
+    with pytest.raises(
+        ClusterError, match="g1 runs on node2, and does not start with it yet .*: sudo virsh autostart g1"
+    ):
+        step.apply()
+    state = journey(xml)
+    assert state.here is not None
+    (step,) = migration().plan({"g1": replace(state, here=replace(state.here, autostart=False))}).steps
+    step.apply()
+    assert there.marks == [1]
 
 
 def test_guests_go_to_different_nodes_and_none_when_one_cannot(xml: str) -> None:

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Callable
+from concurrent.futures import Future, TimeoutError
+from threading import Thread
 from typing import Any
 
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
 
 SYSTEM_URI = "qemu:///system"
+ANSWER_SECONDS = 60.0
 # The argument specification of the doc fragment libvirt.
 OPTIONS: dict[str, Any] = {"uri": {"type": "str", "default": SYSTEM_URI}}
 # The network that Debian's package brings says nothing about use.
@@ -28,11 +32,30 @@ def connect(uri: str) -> Any:
     # Errors arrive as exceptions; the default handler would print them into the module's output as well.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
-        return libvirt.open(uri)
+        return _opened(libvirt.open, uri)
     except libvirt.libvirtError as error:
         if uri == SYSTEM_URI and not any(glob.glob(mark) for mark in USED_MARKS):
             raise NotYet("libvirtd does not run on this host and was never used") from error
         raise ClusterError(f"libvirt does not answer at {uri} ({error}); see: systemctl status libvirtd") from error
+
+
+def _opened(opens: Callable[[str], Any], uri: str) -> Any:
+    """Open a connection, for which libvirt itself waits without a limit when a daemon hangs."""
+    answers: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            answers.set_result(opens(uri))
+        except Exception as error:  # It is raised where it was asked for.
+            answers.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answers.result(ANSWER_SECONDS)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"libvirt says nothing at {uri} for {ANSWER_SECONDS:.0f} s; see: systemctl status libvirtd"
+        ) from error
 
 
 def explained(call: Any, *arguments: Any) -> Any:

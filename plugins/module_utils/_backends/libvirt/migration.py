@@ -18,6 +18,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.libvirt
     read_domains,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,25 @@ class Migration:
         timer.start()
         try:
             explained(domain.migrateToURI3, trip.uri, parameters, flags)
+        except ClusterError as error:
+            late = f" within {self._timeout} s (allow it more: timeout)" if timer.finished.is_set() else ""
+            raise ClusterError(f"guest {trip.name} did not get to {trip.to}{late}: {error}") from error
         finally:
             timer.cancel()
-        # The mark that starts a guest with its node does not travel with the guest.
-        there = self._connection(trip.uri)
-        explained(explained(there.lookupByName, trip.name).setAutostart, int(autostart))
+        if autostart:
+            self._mark(trip)
+
+    @staticmethod
+    def _mark(trip: Trip) -> None:
+        """Have a guest that has arrived start with its node; that mark does not travel with it."""
+        try:
+            # The connection that was opened before the guest travelled may be gone by now.
+            explained(explained(connect(trip.uri).lookupByName, trip.name).setAutostart, 1)
+        except ClusterError as error:
+            raise ClusterError(
+                f"guest {trip.name} runs on {trip.to}, and does not start with it yet ({error}); "
+                f"run there: sudo virsh autostart {trip.name}"
+            ) from error
 
     def view(self, state: State) -> dict[str, Any]:
         """Return where the guests are."""
