@@ -93,8 +93,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends import lvm
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster import cli, snapshots
+from ansible_collections.personal.cluster.plugins.module_utils._backends.lvm import thin
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
 SNAPSHOT_OPTIONS: dict[str, Any] = {
@@ -117,7 +117,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    asked, pools = cli.from_params(Runner(), given), partial(lvm.pools_below, Runner())
+    asked, pools = cli.from_params(Runner(), given), partial(thin.pools_below, Runner())
     _engine.run(module, snapshots.Snapshots(given["snapshots"], asked, given["allow"], pools), alone=True)
 
 

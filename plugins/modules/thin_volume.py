@@ -34,11 +34,11 @@ options:
         type: path
         required: true
       mountpoint:
-        description: Where the filesystem is mounted. Nothing can be written there while it is not.
+        description: Where the filesystem is mounted; no blanks. Nothing can be written there while it is not.
         type: path
         required: true
       mount_options:
-        description: Options in fstab.
+        description: Options in fstab; V(defaults) when the list is empty.
         type: list
         elements: str
         default: [noatime, inode64, nouuid, nofail]
@@ -54,7 +54,7 @@ options:
         type: str
         default: data
       chunk_kib:
-        description: Size of the pool's chunks in KiB. Fixed when the pool is made.
+        description: Size of the pool's chunks in KiB, a multiple of 64. Fixed when the pool is made.
         type: int
         default: 256
       pool_percent:
@@ -106,7 +106,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends.lvm import ThinVolumes
+from ansible_collections.personal.cluster.plugins.module_utils._backends.lvm.thin import ThinVolumes
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 
 VOLUME_OPTIONS: dict[str, Any] = {

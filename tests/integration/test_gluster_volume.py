@@ -436,7 +436,7 @@ def test_a_file_that_was_open_all_the_while_is_written_to_a_reset_brick(glusterd
             over.set()
             writer.join()
     assert gate(glusterds, volumes=["opn"])["healthy"]
-    assert not (brick.parent / ".personal-cluster-refilling").exists()
+    assert list(brick.parent.glob(".personal-cluster-*")) == []
 
 
 def gv1_online(cluster: Glusterds, host: str) -> bool:

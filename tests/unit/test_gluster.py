@@ -509,9 +509,29 @@ def test_it_is_not_while_a_brick_is_offline_or_healing_is_switched_off(
     assert sentences(volumes.plan(replace(state, volumes={**state.volumes, "gv0": off}))) == []
 
 
+GATE: dict[str, Any] = {"peers": 3, "volumes": ["gv0"], "polls": 3, "interval": 10, "timeout": 60}
+
+
 def gate(run: Any, tmp_path: Path, **more: Any) -> Seen:
-    wanted = {"peers": 3, "volumes": ["gv0"], "polls": 3, "interval": 10, "timeout": 60, **more}
-    return pass_gate(Cli(run, str(tmp_path), "", 0), Gate(**wanted))
+    return pass_gate(Cli(run, str(tmp_path), "", 0), Gate(**{**GATE, **more}))
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"polls": 0}, "polls is 0; 1 is the least"),
+        ({"interval": -1}, "interval is -1"),
+        ({"timeout": -5}, "timeout is -5"),
+    ],
+)
+def test_no_gate_opens_unseen(release: str, tmp_path: Path, more: dict[str, int], why: str) -> None:
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        raise AssertionError(f"asked {argv}")
+
+    with pytest.raises(Refused, match=why):
+        gate(run, tmp_path, **more)
+    with pytest.raises(Refused, match=why):
+        look_once(Cli(run, str(tmp_path), "", 0), Gate(**{**GATE, **more}))
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     Directory,
     Heal,
     Layout,
+    Task,
     Volume,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_lists
@@ -473,6 +474,42 @@ def test_a_rebalance_that_was_not_waited_for_is_not_taken_for_done(
     assert [words[3:] for words in run.changes] == calls
 
 
+def test_what_was_balanced_before_bricks_came_is_balanced_again(tmp_path: Path) -> None:
+    run = Fake(**{"volume status": "status_rebalanced", "volume rebalance status": "rebalance_status"})
+    wanted = item("b1", "b2", "b3", rebalance="full")
+
+    def begun(state: Cluster) -> Cluster:
+        seen = with_options(**{BALANCE_MARK: "full begun"})(state)
+        return replace(seen, tasks={"gv2": (Task("Rebalance", "completed"),)})
+
+    planned(run, wanted, tmp_path, begun)
+    assert [words[3:] for words in run.changes if words[1] == "rebalance"] == [["start"], ["status"]]
+
+
+@pytest.mark.parametrize("state", ["started", "stopped", "present"])
+@pytest.mark.parametrize("status", ["stopped", "created"])
+def test_a_reset_may_stay_declared_where_the_volume_does_not_run(tmp_path: Path, state: str, status: str) -> None:
+    uuid = Site(Fake(), item("b1", "b2"), tmp_path).read().volumes["gv2"].uuid
+    wanted = item("b1", "b2", state=state, reset=places("b1")[2:])
+
+    def still(volume_id: str) -> Change:
+        return lambda seen: replace(on_node3(volume_id=volume_id)(of_volume(status=status)(seen)), online=frozenset())
+
+    site = Site(Fake(), wanted, tmp_path, still(uuid))
+    found = site.plan(site.read())
+    assert found.refusals == []
+    assert [step.sentence for step in found.steps] == (["start volume gv2"] if state == "started" else [])
+    refused(Fake(), wanted, tmp_path, "change only while" if state == "stopped" else "reset only while", still(""))
+    # Of the bricks of other hosts, nothing can be told while none runs.
+    elsewhere = Site(Fake(), wanted, tmp_path, lambda seen: replace(of_volume(status=status)(seen), online=frozenset()))
+    assert elsewhere.plan(elsewhere.read()).refusals == []
+
+
+def test_no_names_are_waited_for_in_a_volume_that_stops(tmp_path: Path) -> None:
+    site = Site(Fake(), item("b1", "b2", state="stopped"), tmp_path, on_node3(refilling=TOLD))
+    assert [step.sentence for step in site.plan(site.read()).steps] == ["stop volume gv2"]
+
+
 def test_what_would_need_the_volume_running_is_not_asked_of_one_that_is_to_be_stopped(tmp_path: Path) -> None:
     why = "it is declared stopped, and its bricks change only while it is started"
     for wanted in (item("b1", state="stopped", **SHRUNK), swapped("b1", "new", state="stopped")):
@@ -636,6 +673,11 @@ def test_a_note_is_read_where_it_was_written(tmp_path: Path) -> None:
     assert look_at(brick.path).refilling == ""
     Noted(brick, BEGUN).act(Cli(Fake(), str(tmp_path), "", 0))
     assert look_at(brick.path).refilling == BEGUN
+    # A brick of another volume may lie beside it.
+    assert look_at(str(tmp_path / "other")).refilling == ""
+
+
+SET = {f"{node}:/bricks/gv0/brick" for node in NODES}
 
 
 def test_names_that_a_brick_lacks(tmp_path: Path) -> None:
@@ -643,18 +685,27 @@ def test_names_that_a_brick_lacks(tmp_path: Path) -> None:
     for count in known.iter("numberOfEntries"):
         count.text = (count.text or "").replace("-", "0")
     gfids = sorted({file.get("gfid", "") for file in known.iter("file")})
+    assert {name.text for name in known.iter("name")} == SET
     for gfid in gfids:
-        assert lacks_names(known, str(tmp_path))
+        assert lacks_names(known, str(tmp_path), SET)
         place = tmp_path / ".glusterfs" / gfid[:2] / gfid[2:4]
         place.mkdir(parents=True)
         (place / gfid).touch()
-    assert not lacks_names(known, str(tmp_path))
-    assert lacks_names(ET.fromstring((RELEASES / "11.1" / "heal_names.xml").read_text()), str(tmp_path))
+    assert not lacks_names(known, str(tmp_path), SET)
+    assert lacks_names(ET.fromstring((RELEASES / "11.1" / "heal_names.xml").read_text()), str(tmp_path), SET)
+    assert lacks_names(known, str(tmp_path), SET | {"node4:/bricks/gv0/brick"})
+    # What another set lacks says nothing of this one: its bricks have other names, and one of them may be dead.
+    (bricks,) = known.iter("bricks")
+    name = "<name>node1:/bricks/gv0b/brick</name>"
+    for entry, number in (('<file gfid="x"/>', "1"), ("", "-")):
+        told = f"<brick>{name}{entry}<numberOfEntries>{number}</numberOfEntries></brick>"
+        bricks.append(ET.fromstring(told))
+    assert not lacks_names(known, str(tmp_path), SET)
     # A directory that waits may have more names.
     link = tmp_path / ".glusterfs" / gfids[0][:2] / gfids[0][2:4] / gfids[0]
     link.unlink()
     link.symlink_to(tmp_path)
-    assert lacks_names(known, str(tmp_path))
+    assert lacks_names(known, str(tmp_path), SET)
 
 
 def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path) -> None:
@@ -666,7 +717,7 @@ def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path
         asked.append([word for word in argv[1:] if not word.startswith("-")])
         return Completed(0, answers.pop(0), "")
 
-    begun = Reopened("gv2", Brick("node3", str(tmp_path), "u3"), 60)
+    begun = Reopened("gv2", Brick("node3", str(tmp_path), "u3"), frozenset(SET), 60)
     cli = Cli(run, str(tmp_path), "", 0)
     assert not begun.has_names(cli, Healers("u3"))
     assert asked == [["volume", "heal", "gv2", "info"], ["volume", "status"], ["volume", "heal", "gv2"]]
@@ -681,7 +732,7 @@ def test_names_are_not_waited_for_while_no_daemon_brings_them(tmp_path: Path) ->
         asked.append([word for word in argv[1:] if not word.startswith("-")])
         return Completed(0, answers.pop(0), "")
 
-    begun = Reopened("gv2", Brick("node3", str(tmp_path), "u3"), 60)
+    begun = Reopened("gv2", Brick("node3", str(tmp_path), "u3"), frozenset(SET), 60)
     assert not begun.has_names(Cli(run, str(tmp_path), "", 0), Healers("u3"))
     assert asked[1:] == [["volume", "status"], ["volume", "start", "gv2", "force"]]
 

@@ -72,7 +72,19 @@ def test_who_does_not_leave(tmp_path: Path, run: Fake, names: Sequence[str], why
 def test_a_host_that_is_gone_for_good_leaves_when_allowed(tmp_path: Path) -> None:
     run = Fake("pool_peer_down")
     done = _engine.converge(leavers(run, tmp_path, "node3", allow=["disconnected"]), check=False, done=[])
-    assert done["changed"] and run.asked[2] == ["peer", "detach", "node3"]
+    assert done["changed"] and run.asked[2] == ["peer", "detach", "node3", "force"]
+
+
+def test_those_that_are_away_leave_first_and_each_once(tmp_path: Path) -> None:
+    pool = leavers(Fake("pool_peer_down"), tmp_path, "node2", "node3", "node2", allow=["disconnected"])
+    state = pool.read()
+    assert [step.sentence for step in pool.plan(state).steps] == [
+        "remove node3 from the pool",
+        "remove node2 from the pool",
+    ]
+    # Gluster wants all that stay to be there when one goes that is.
+    pool = leavers(Fake("pool_peer_down"), tmp_path, "node2", allow=["disconnected"])
+    assert pool.plan(state).refusals == ["node2 is not removed from the pool: peer node3 is not connected"]
 
 
 def test_where_gluster_never_was_nobody_is_to_leave(tmp_path: Path) -> None:

@@ -124,6 +124,29 @@ def test_a_snapshot_is_made_once(tmp_path: Path) -> None:
     assert not run(fake, tmp_path, one("present"), kind=Healthy)["changed"]
 
 
+class Two(Snapshots):
+    """Snapshots of a volume that has two."""
+
+    def read(self) -> Any:
+        seen = super().read()
+        return replace(seen, snapshots={name: replace(seen.snapshots["s1"], name=name) for name in ("s1", "s2")})
+
+
+@pytest.mark.parametrize(
+    ("items", "why"),
+    [
+        ((one("restored"), one("restored", name="s2")), "volume sv: one snapshot is restored, once in its life; 2 are"),
+        ((one("absent"), one("absent")), "snapshot s1: it is declared 2 times"),
+        ((one("absent"), one("present")), "snapshot s1: it is declared 2 times"),
+    ],
+)
+def test_no_two_items_are_about_the_same(tmp_path: Path, items: Sequence[dict[str, str]], why: str) -> None:
+    fake = Fake(there=True)
+    with pytest.raises(Refused, match=re.escape(why)):
+        run(fake, tmp_path, *items, kind=Two, allow=["restore"])
+    assert fake.changes == []
+
+
 def test_a_snapshot_is_deleted_by_name(tmp_path: Path) -> None:
     fake = Fake(there=True)
     checked = run(fake, tmp_path, one("absent"), one("absent", name="s9"), check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
-from ansible_collections.personal.cluster.plugins.module_utils._backends import lvm
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._backends.lvm import thin as lvm
+from ansible_collections.personal.cluster.plugins.module_utils._backends.lvm.declared import faults, wanted_from
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
 RECORDED = Path(__file__).parent / "recorded" / "lvm"
@@ -91,6 +93,49 @@ def superblock(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 def sentences(resource: lvm.ThinVolumes) -> list[str]:
     return [step.sentence for step in resource.plan(resource.read()).steps]
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"mountpoint": "bricks/gv0"}, "t1: 'bricks/gv0' is no mountpoint; give the whole path"),
+        ({"mountpoint": "//"}, "t1: '/' is no mountpoint"),
+        ({"mountpoint": "/bricks/../etc"}, "is no mountpoint"),
+        ({"mountpoint": "/my bricks"}, "t1: mountpoint '/my bricks' has a blank"),
+        ({"mount_options": ["noatime", "x-a b"]}, "t1: mount_options 'noatime,x-a b' has a blank"),
+        ({"chunk_kib": 0}, "t1: chunk_kib is 0; use a multiple of 64"),
+        ({"chunk_kib": 100}, "t1: chunk_kib is 100; use a multiple of 64"),
+        ({"pool_percent": 0}, "t1: pool_percent is 0; use a number from 1 to 100"),
+    ],
+)
+def test_a_declaration_that_makes_no_sense_is_refused_before_anything_is_asked(
+    tmp_path: Path, more: dict[str, Any], why: str
+) -> None:
+    asked: list[list[str]] = []
+    with pytest.raises(Refused, match=re.escape(why)):
+        volumes(tmp_path, replay(TRIXIE, "blank", asked=asked), **more).read()
+    assert asked == []
+
+
+@pytest.mark.parametrize("same", ["name", "device", "mountpoint", "volume_group"])
+def test_what_two_volumes_cannot_share(tmp_path: Path, same: str) -> None:
+    one = item(tmp_path, volume_group="vg1")
+    other = {"name": "t2", "device": "/dev/loop9", "mountpoint": "/elsewhere", "volume_group": "vg2"}
+    both = [one, {**one, **other, same: one[same]}]
+    with pytest.raises(Refused, match=f"{one[same]} is declared 2 times"):
+        lvm.ThinVolumes(both, replay(TRIXIE, "blank"), str(tmp_path / "fstab")).read()
+
+
+@pytest.mark.parametrize("spelling", ["{}/", "/{}", "{}/.", "{}//"])
+def test_a_mountpoint_is_known_by_any_spelling(tmp_path: Path, spelling: str) -> None:
+    resource = volumes(tmp_path, replay(TRIXIE, "blank"), mountpoint=spelling.format(tmp_path / "brick"))
+    assert sentences(resource)[-1] == f"mount /dev/vg_t1/data on {tmp_path / 'brick'}"
+
+
+def test_no_options_are_the_defaults(tmp_path: Path) -> None:
+    (wanted,) = [wanted_from(item(tmp_path, mount_options=[]))]
+    assert wanted.fstab == f"/dev/vg_t1/data {tmp_path / 'brick'} xfs defaults 0 0"
+    assert lvm.fstab_line(wanted.fstab, wanted.mountpoint) == wanted.fstab
 
 
 @pytest.mark.parametrize("release", [BOOKWORM, TRIXIE])
@@ -194,7 +239,7 @@ def test_a_finished_volume_costs_two_reports_and_no_step(tmp_path: Path, monkeyp
 
 
 def test_what_is_in_the_way_is_refused() -> None:
-    wanted = lvm._wanted(item(Path("/x")))
+    wanted = wanted_from(item(Path("/x")))
     blank = lvm.Stack(device=True)
     own = replace(blank, group=True, holder="vg_t1")
     cases = {
@@ -215,23 +260,22 @@ def test_what_is_in_the_way_is_refused() -> None:
 
 def test_a_device_that_has_lost_all_is_not_taken_for_a_new_one() -> None:
     lost = lvm.Stack(device=True, fstab="/dev/vg_t1/data /x/brick xfs defaults 0 0")
-    (why,) = lvm.refusals(lvm._wanted(item(Path("/x"))), lost)
+    (why,) = lvm.refusals(wanted_from(item(Path("/x"))), lost)
     assert why.startswith("/dev/loop0 is blank, and the line of /x/brick in fstab says that it was not")
-    assert lvm.refusals(lvm._wanted(item(Path("/x"), replaced=True)), lost) == []
+    assert lvm.refusals(wanted_from(item(Path("/x"), replaced=True)), lost) == []
 
 
 @pytest.mark.parametrize("percent", [-1, 0, 101, 500])
 @pytest.mark.parametrize("which", ["pool_percent", "volume_percent"])
 def test_a_share_of_more_than_there_is_is_refused(which: str, percent: int) -> None:
-    blank = lvm.Stack(device=True)
-    (why,) = lvm.refusals(lvm._wanted(item(Path("/x"), **{which: percent})), blank)
+    (why,) = faults([wanted_from(item(Path("/x"), **{which: percent}))])
     assert why == f"t1: {which} is {percent}; use a number from 1 to 100"
     for good in (1, 100):
-        assert lvm.refusals(lvm._wanted(item(Path("/x"), **{which: good})), blank) == []
+        assert faults([wanted_from(item(Path("/x"), **{which: good}))]) == []
 
 
 def test_a_new_volume_leaves_room_for_snapshots() -> None:
-    wanted = lvm._wanted(item(Path("/x"), pool_percent=100, volume_percent=100))
+    wanted = wanted_from(item(Path("/x"), pool_percent=100, volume_percent=100))
     (why,) = lvm.refusals(wanted, lvm.Stack(device=True))
     assert why == "t1: pool_percent and volume_percent are 100, which leaves no room for snapshots; lower one"
     made = lvm.Stack(device=True, group=True, holder="vg_t1", volume="thin", filesystem="xfs")
@@ -285,7 +329,7 @@ def test_sizes_leave_headroom() -> None:
 def test_the_tools_get_the_sizes(tmp_path: Path) -> None:
     asked: list[list[str]] = []
     resource = volumes(tmp_path, replay(TRIXIE, "pool", asked=asked), profile="mine")
-    wanted = lvm._wanted(item(tmp_path, profile="mine"))
+    wanted = wanted_from(item(tmp_path, profile="mine"))
     resource._make_pool(wanted)
     resource._make_volume(wanted)
     pool, thin = (argv for argv in asked if argv[0] == "lvcreate")

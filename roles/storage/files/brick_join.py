@@ -32,7 +32,7 @@ import xml.etree.ElementTree as ET
 ENVIRONMENT = {**os.environ, "PYTHON": "/bin/true", "LC_ALL": "C"}
 VOLUME_ID = "trusted.glusterfs.volume-id"
 # What the module gluster_volume notes beside a brick while it resets it.
-REFILLING, BEGUN = ".personal-cluster-refilling", "reset begun"
+REFILLING, BEGUN = ".personal-cluster-refilling-", "reset begun"
 GLUSTERD_INFO = "/var/lib/glusterd/glusterd.info"
 CLI = ("gluster", "--mode=script")
 CLI_LIMIT = 180
@@ -130,7 +130,8 @@ def is_blank(path: str) -> bool:
     """Say whether a brick was never part of a volume, or its reset was begun and never came to its end."""
     try:
         os.getxattr(path, VOLUME_ID)
-        with open(os.path.join(os.path.dirname(path), REFILLING), encoding="utf-8") as stream:
+        parent, name = os.path.split(path)
+        with open(os.path.join(parent, REFILLING + name), encoding="utf-8") as stream:
             return stream.read().strip() == BEGUN
     except OSError as error:
         return error.filename == path and error.errno in (errno.ENOENT, errno.ENODATA)

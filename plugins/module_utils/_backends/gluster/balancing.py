@@ -70,7 +70,8 @@ def _rebalance(draft: Draft, have: Volume) -> None:
     )
     states = [task.status for task in draft.state.tasks.get(have.name, ()) if task.kind == "Rebalance"]
     runs = any(status.endswith("in progress") for status in states)
-    ours = have.options.get(BALANCE) == begun and (runs or "completed" in states)
+    # After the growth that this run may have planned: what ran before that knows nothing of the new bricks.
+    ours = draft.options.get(BALANCE) == begun and (runs or "completed" in states)
     if ours and not wanted.wait:
         if runs:
             draft.warn("its rebalance goes on")

@@ -51,14 +51,18 @@ class Leavers:
     def plan(self, state: Holdings) -> Plan[Holdings]:
         """Remove who is there, unless that would take bricks away."""
         plan = Plan(state)
-        gone = set()
+        gone: dict[str, tuple[str, Peer]] = {}
         for name in self._names:
             peer = state.pool.peer(name)
-            if peer is None:
-                continue
-            plan.refusals += [f"{name} is not removed from the pool: {why}" for why in self._refusals(peer, state)]
-            plan.steps.append(Step(f"remove {name} from the pool", partial(self._detach, name)))
-            gone.add(peer.uuid)
+            if peer is not None:
+                gone.setdefault(peer.uuid, (name, peer))
+        away = [peer.names[0] for peer in state.pool.peers if not peer.connected and peer.uuid not in gone]
+        # Those that are away first: as long as one is, gluster lets nobody go without force.
+        for name, peer in sorted(gone.values(), key=lambda one: one[1].connected):
+            why_not = self._refusals(peer, state)
+            why_not += [f"peer {other} is not connected" for other in away if peer.connected]
+            plan.refusals += [f"{name} is not removed from the pool: {why}" for why in why_not]
+            plan.steps.append(Step(f"remove {name} from the pool", partial(self._detach, name, peer.connected)))
         left = tuple(peer for peer in state.pool.peers if peer.uuid not in gone)
         plan.predicted = replace(state, pool=replace(state.pool, peers=left))
         return plan
@@ -79,8 +83,8 @@ class Leavers:
             found.append("it is not connected and would not learn of it; allow: [disconnected] permits it")
         return found
 
-    def _detach(self, name: str) -> None:
-        self._cli("peer", "detach", name)
+    def _detach(self, name: str, connected: bool) -> None:
+        self._cli("peer", "detach", name, *(() if connected else ("force",)))
 
     def view(self, state: Holdings) -> dict[str, Any]:
         """Return whether each host is still a member."""

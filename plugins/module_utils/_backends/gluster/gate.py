@@ -12,7 +12,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import local_by, match_hosts
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import read_cluster, with_heals
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import gate_troubles
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 
 # Seconds after which the self-heal daemons are told to look again: one that came to a directory before its parent was
 # there does so by itself after ten minutes.
@@ -43,6 +43,17 @@ class Seen:
     looks: int
 
 
+def check(gate: Gate) -> None:
+    """Refuse a gate that would open unseen.
+
+    :raises Refused: for each number that makes no sense.
+    """
+    least = {"polls": (gate.polls, 1), "interval": (gate.interval, 0), "timeout": (gate.timeout, 0)}
+    wrong = [f"{name} is {value:g}; {low} is the least" for name, (value, low) in least.items() if value < low]
+    if wrong:
+        raise Refused(wrong)
+
+
 def look(cli: Cli, gate: Gate) -> tuple[list[str], list[str]]:
     """Return what stands in the way now, and the volumes of which entries wait to be healed.
 
@@ -63,6 +74,7 @@ def look(cli: Cli, gate: Gate) -> tuple[list[str], list[str]]:
 
 def look_once(cli: Cli, gate: Gate) -> Seen:
     """Return what a run would wait for: check mode, also on a host on which gluster was never used."""
+    check(gate)
     try:
         return Seen(look(cli, gate)[0], 1)
     except NotYet as error:
@@ -74,6 +86,7 @@ def pass_gate(cli: Cli, gate: Gate) -> Seen:
 
     :raises ClusterError: something still did when the time was over.
     """
+    check(gate)
     told = time.monotonic()
     deadline = told + gate.timeout
     looks = good = 0

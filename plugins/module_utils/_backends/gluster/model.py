@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -13,9 +14,15 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 VOLUME_ID = "trusted.glusterfs.volume-id"
 # A note beside a brick that is put back empty, until its process was started anew, and what it says: whether gluster
 # has been told to fill it. An empty brick of which it has not is taken for a good one.
-REFILLING = ".personal-cluster-refilling"
+REFILLING = ".personal-cluster-refilling-"
 BEGUN, TOLD = "reset begun", "reset done"
 REMOVAL = "Remove brick"
+
+
+def note_of(path: str) -> str:
+    """Return where the note of the brick at ``path`` is."""
+    parent, name = os.path.split(path)
+    return os.path.join(parent, REFILLING + name)
 
 
 @dataclass(frozen=True)

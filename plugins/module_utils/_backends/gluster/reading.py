@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
-    REFILLING,
     VOLUME_ID,
     Cluster,
     Directory,
     Heals,
     Lists,
+    note_of,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
     parse_healers,
@@ -79,7 +79,7 @@ def look_at(path: str) -> Directory:
         on_root=os.path.isdir(parent) and os.stat(parent).st_dev == os.stat("/").st_dev,
         is_mountpoint=os.path.ismount(path),
         volume_id=_volume_id(path),
-        refilling=_note(os.path.join(parent, REFILLING)),
+        refilling=_note(note_of(path)),
         empty=not (os.path.isdir(path) and os.listdir(path)),
     )
 

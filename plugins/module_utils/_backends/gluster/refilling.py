@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,19 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     Healers,
     end,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import REFILLING, Brick, Volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
+    Brick,
+    Volume,
+    brick_keys,
+    brick_sets,
+    note_of,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 
 
 def _mark(brick: Brick) -> Path:
-    return Path(brick.path).parent / REFILLING
+    return Path(note_of(brick.path))
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,14 @@ class Noted:
 
 @dataclass(frozen=True)
 class Reopened:
-    """Wait until every name that waits to be healed is on the brick, and start its process anew."""
+    """Wait until every name that waits to be healed is on the brick, and start its process anew.
+
+    :param members: the bricks of its set, itself too: those of other sets have other names.
+    """
 
     volume: str
     brick: Brick
+    members: frozenset[str]
     timeout: float
 
     def act(self, cli: Cli) -> None:
@@ -67,7 +78,7 @@ class Reopened:
     def has_names(self, cli: Cli, healers: Healers) -> bool:
         """Say whether it is time, and have the rest healed if it is not."""
         try:
-            if not lacks_names(cli("volume", "heal", self.volume, "info"), self.brick.path):
+            if not lacks_names(cli("volume", "heal", self.volume, "info"), self.brick.path, self.members):
                 return True
         except ClusterError:
             # With very much to heal the answer can take longer than anybody waits for it.
@@ -78,15 +89,15 @@ class Reopened:
         return False
 
 
-def lacks_names(info: ET.Element, path: str) -> bool:
-    """Say whether anything of ``heal info`` is not a file on the brick at ``path`` yet.
+def lacks_names(info: ET.Element, path: str, members: Collection[str]) -> bool:
+    """Say whether anything that ``members`` list in ``heal info`` is not a file on the brick at ``path`` yet.
 
     A directory that waits may have names that the brick lacks; a brick that gives no number may have any.
     """
-    bricks = info.findall("healInfo/bricks/brick")
-    if not bricks or any(not (brick.findtext("numberOfEntries") or "").isdigit() for brick in bricks):
+    bricks = [brick for brick in info.iterfind("healInfo/bricks/brick") if brick.findtext("name") in members]
+    if len(bricks) < len(members) or any(not (brick.findtext("numberOfEntries") or "").isdigit() for brick in bricks):
         return True
-    return any(not _is_file(path, file.get("gfid") or "") for file in info.iter("file"))
+    return any(not _is_file(path, file.get("gfid") or "") for brick in bricks for file in brick.iterfind("file"))
 
 
 def _is_file(path: str, gfid: str) -> bool:
@@ -108,7 +119,9 @@ def plan_refill(draft: Draft, have: Volume, brick: Brick) -> None:
     sentence = (
         f"start brick {brick} of volume {have.name} anew when it has all names, so that open files are opened on it"
     )
-    draft.step(sentence, Reopened(have.name, brick, draft.wanted.timeout))
+    sets = brick_sets(have.bricks, have.layout.size)
+    members = next(found for found in sets if brick.key in brick_keys(found))
+    draft.step(sentence, Reopened(have.name, brick, frozenset(map(str, members)), draft.wanted.timeout))
 
 
 def noted(draft: Draft, have: Volume, text: str) -> list[Brick]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -144,6 +145,7 @@ class Snapshots:
     def plan(self, state: Kept) -> Plan[Kept]:
         """Plan each snapshot in turn."""
         plan = Plan(state)
+        plan.refusals += self._faults(state)
         after = dict(state.snapshots)
         for item in self._items:
             one = Snapshot(item["name"], item["volume"], description=item["description"])
@@ -158,6 +160,18 @@ class Snapshots:
                 plan.warnings.append(f"snapshot {one.name} is not there; it was restored already, or never made")
         plan.predicted = replace(state, snapshots=after)
         return plan
+
+    def _faults(self, state: Kept) -> list[str]:
+        """Return what makes no sense of several items together."""
+        names = Counter(item["name"] for item in self._items)
+        back = Counter(
+            item["volume"] for item in self._items if item["state"] == "restored" and item["name"] in state.snapshots
+        )
+        return [f"snapshot {name}: it is declared {count} times" for name, count in names.items() if count > 1] + [
+            f"volume {name}: one snapshot is restored, once in its life; {count} are asked for"
+            for name, count in back.items()
+            if count > 1
+        ]
 
     def _step(self, wanted: str, one: Snapshot) -> Step:
         if wanted == "present":

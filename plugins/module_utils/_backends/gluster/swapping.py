@@ -58,7 +58,9 @@ def due_swaps(draft: Draft, have: Volume) -> list[Swap]:
     pairs = [(brick_at(old, hosts), brick_at(new, hosts)) for old, new in wanted.replace]
     found = [Swap(old, new) for old, new in pairs if old.key in keys or new.key not in keys]
     resets = [brick_at(place, hosts) for place in wanted.reset]
-    due = [brick for brick in resets if brick.key not in online or brick.key not in keys]
+    due = [
+        brick for brick in resets if brick.key not in keys or not (brick.key in online or _rests(draft, have, brick))
+    ]
     return found + [Swap(brick, brick) for brick in {brick.key: brick for brick in due + begun}.values()]
 
 
@@ -94,6 +96,11 @@ def needs_lists(draft: Draft) -> bool:
 
 def _runs(draft: Draft, have: Volume, brick: Brick) -> bool:
     return brick.key in draft.state.online and brick not in noted(draft, have, BEGUN)
+
+
+def _rests(draft: Draft, have: Volume, brick: Brick) -> bool:
+    """Say whether a brick does not run because its volume does not, as far as this host can tell."""
+    return have.status != "started" and (not draft.state.is_local(brick) or _has_its_data(draft, have, brick))
 
 
 def _has_its_data(draft: Draft, have: Volume, brick: Brick) -> bool:

@@ -33,7 +33,9 @@ def plan_bricks(draft: Draft, have: Volume) -> None:
         plan_swaps(draft, have, swaps)
         _refuse_more(draft)
         return
-    refills = noted(draft, have, TOLD)
+    # The names that a brick lacks are told by a volume that is started.
+    runs = have.status == "started" and draft.wanted.state != "stopped"
+    refills = noted(draft, have, TOLD) if runs else []
     for brick in refills:
         plan_refill(draft, have, brick)
     if refills:

@@ -15,12 +15,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.lvm.declared import (
+    KIB,
+    Wanted,
+    faults,
+    wanted_from,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._durable import replacing
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
-from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed, NotYet
+from ansible_collections.personal.cluster.plugins.module_utils._errors import (
+    ClusterError,
+    CommandFailed,
+    NotYet,
+    Refused,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
-KIB = 1024
 MIB = 1024 * KIB
 # A thin pool needs about 64 bytes of metadata per chunk and mapping; four times that leaves room for snapshots.
 METADATA_PER_CHUNK = 256
@@ -42,34 +52,6 @@ EMPTY_TAG = "personal-cluster-empty"
 # How an XFS superblock begins, and where in it mkfs marks a filesystem that it has not finished.
 XFS_MAGIC = b"XFSB"
 XFS_UNFINISHED_AT = 126
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """One volume as declared; percentages are of the layer below."""
-
-    name: str
-    device: str
-    mountpoint: str
-    group: str
-    pool: str
-    volume: str
-    chunk: int
-    pool_percent: int
-    volume_percent: int
-    profile: str
-    options: str
-    replaced: bool
-
-    @property
-    def path(self) -> str:
-        """Return the device node of the thin LV."""
-        return f"/dev/{self.group}/{self.volume}"
-
-    @property
-    def fstab(self) -> str:
-        """Return the line for /etc/fstab, without the newline."""
-        return f"{self.path} {self.mountpoint} xfs {self.options} 0 0"
 
 
 @dataclass(frozen=True)
@@ -226,23 +208,6 @@ def make_immutable(path: str) -> None:
         os.close(handle)
 
 
-def _wanted(item: Mapping[str, Any]) -> Wanted:
-    return Wanted(
-        name=item["name"],
-        device=item["device"],
-        mountpoint=item["mountpoint"],
-        group=item["volume_group"] or f"vg_{item['name']}",
-        pool=item["pool"],
-        volume=item["volume"],
-        chunk=item["chunk_kib"] * KIB,
-        pool_percent=item["pool_percent"],
-        volume_percent=item["volume_percent"],
-        profile=item["profile"],
-        options=",".join(item["mount_options"]),
-        replaced=item["replaced"],
-    )
-
-
 State = Mapping[str, Stack]
 
 
@@ -250,13 +215,19 @@ class ThinVolumes:
     """All thin volumes of a node; see the module thin_volume for the items."""
 
     def __init__(self, items: Sequence[Mapping[str, Any]], run: Run, fstab: str = "/etc/fstab") -> None:
-        self._wanted = [_wanted(item) for item in items]
+        self._wanted = [wanted_from(item) for item in items]
         self._run = run
         self._fstab = fstab
         self._seen: dict[str, Stack] = {}
 
     def read(self) -> State:
-        """Look once: two LVM reports, and one look for signatures at each device that is not in use yet."""
+        """Look once: two LVM reports, and one look for signatures at each device that is not in use yet.
+
+        :raises Refused: the declaration makes no sense on any node.
+        """
+        wrong = faults(self._wanted)
+        if wrong:
+            raise Refused(wrong)
         self._seen = {one.name: self._bare_stack(one) for one in self._wanted}
         report = self._report()
         self._seen = {one.name: self._stack(one, report, self._seen[one.name]) for one in self._wanted}
@@ -472,13 +443,8 @@ def _finished(one: Wanted) -> Stack:
 
 def refusals(one: Wanted, stack: Stack) -> list[str]:
     """Return what stands in the way of ``one``."""
-    shares = {"pool_percent": one.pool_percent, "volume_percent": one.volume_percent}
-    found = [
-        f"{one.name}: {what} is {percent}; use a number from 1 to 100"
-        for what, percent in shares.items()
-        if not 1 <= percent <= 100
-    ]
-    if not stack.volume and set(shares.values()) == {100}:
+    found = []
+    if not stack.volume and one.pool_percent == one.volume_percent == 100:
         found.append(
             f"{one.name}: pool_percent and volume_percent are 100, which leaves no room for snapshots; lower one"
         )
