@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import subprocess
+import sys
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -176,8 +177,12 @@ def test_names_with_a_dash_become_unit_names() -> None:
     disks = [{"volume": "gv1", "name": "gv1-b"}]
     rule = render("storage.rules.j2", __storage_disks=disks, __storage_volume_names=["gv1"])
     assert 'ENV{SYSTEMD_WANTS}+="bricks-gv1\\x2db.mount"' in rule
-    daemons = yaml.safe_load(render("daemons.yml.j2", __storage_brick_disks=disks))
-    assert daemons[-1]["name"] == "personal-cluster-brick@bricks-gv1\\x2db.service"
+    daemons = yaml.safe_load(render("daemons.yml.j2", __storage_brick_disks=disks, __storage_programs="/programs"))
+    assert [daemon["name"] for daemon in daemons[-2:]] == [
+        "personal-cluster-brick@bricks-gv1\\x2db.service",
+        "personal-cluster-brick-watch@bricks-gv1\\x2db.service",
+    ]
+    assert "/programs/brick-join" in daemons[-1]["restart_after"]
 
 
 def test_bricks_below_a_mountpoint_are_found_by_the_hosts_uuid() -> None:
@@ -279,6 +284,42 @@ def test_nothing_is_started_without_a_mount(monkeypatch: pytest.MonkeyPatch, tmp
     assert brick_join.join("/bricks/gv0") and START not in cluster.asked
 
 
+def test_a_brick_whose_process_died_is_started_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cluster = Gluster(monkeypatch, tmp_path)
+    brick = "/bricks/gv0/brick"
+    began: list[tuple[str, float]] = []
+    # It runs, is away for a moment, runs, has died, and runs again.
+    looks: list[set[str]] = [{brick}, set(), {brick}, set(), set(), {brick}]
+
+    def running() -> set[str]:
+        if not looks:
+            raise Over
+        return looks.pop(0)
+
+    def main(mountpoint: str, limit: float) -> int:
+        began.append((mountpoint, limit))
+        return 0
+
+    monkeypatch.setattr(brick_join, "running_bricks", running)
+    monkeypatch.setattr(brick_join, "main", main)
+    with pytest.raises(Over):
+        brick_join.watch("/bricks/gv0")
+    assert began == [("/bricks/gv0", 0)]
+    # While bricks run, gluster is not asked.
+    assert cluster.asked == [("volume", "info")] * 3
+
+
+def test_no_brick_is_missed_where_none_should_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cluster = Gluster(monkeypatch, tmp_path)
+    assert brick_join.is_lost("/bricks/gv0") and not brick_join.is_lost("/bricks/gv9")
+    cluster.mounted = False
+    assert not brick_join.is_lost("/bricks/gv0")
+    cluster.mounted = True
+    for status in cluster.ask("volume", "info").iter("status"):
+        status.text = "2"
+    assert not brick_join.is_lost("/bricks/gv0")
+
+
 def test_it_gives_up_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cluster = Gluster(monkeypatch, tmp_path, quorum_after=10_000)
     assert brick_join.main("/bricks/gv0", 60) == 1 and START in cluster.asked
@@ -344,11 +385,14 @@ class Mount:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, fails: int = 0, dead: bool = False) -> None:
         self.asked: list[str] = []
+        self.words: list[str] = []
         self.there = self.dead = dead
+        self.client = self.busy = False
         self._fails = fails
         clock = iter(range(0, 1_000_000, 10))
         monkeypatch.setattr(gluster_mount, "run", self.run)
         monkeypatch.setattr(gluster_mount, "mounted", lambda _path: self.there)
+        monkeypatch.setattr(gluster_mount, "has_client", lambda _path: self.client)
         monkeypatch.setattr(gluster_mount, "make_bare", lambda _path: self.asked.append("make_bare"))
         monkeypatch.setattr(gluster_mount, "alone", lambda _path: nullcontext())
         monkeypatch.setattr("time.sleep", lambda _seconds: None)
@@ -356,8 +400,11 @@ class Mount:
 
     def run(self, argv: list[str], _limit: float) -> str:
         self.asked.append(argv[0])
+        self.words += argv
         if argv[0] == "stat":
             return "not connected" if self.dead else ""
+        if argv[0] == "umount" and self.busy:
+            return "target is busy"
         if argv[0] == "mount" and self._fails:
             self._fails -= 1
             return "no quorum"
@@ -377,6 +424,20 @@ def test_a_dead_mount_is_replaced_and_a_live_one_left_alone(monkeypatch: pytest.
     assert mount.asked == ["stat", "umount", "make_bare", "mount", "stat"]
     mount.asked.clear()
     assert gluster_mount.main("/srv/gv0", 300) == 0 and mount.asked == ["stat"]
+
+
+@pytest.mark.parametrize(
+    ("busy", "asked"), [(True, ["stat", "umount"]), (False, ["stat", "umount", "make_bare", "mount", "stat"])]
+)
+def test_a_client_that_lives_is_not_taken_from_those_who_use_it(
+    monkeypatch: pytest.MonkeyPatch, busy: bool, asked: list[str]
+) -> None:
+    """Without quorum it does not answer either; what was unmounted lazily is out of reach for good."""
+    mount = Mount(monkeypatch, dead=True)
+    mount.client, mount.busy = True, busy
+    problem = gluster_mount.attempt("/srv/gv0")
+    assert mount.asked == asked and "--lazy" not in mount.words
+    assert problem == ("it does not answer, and is in use: target is busy" if busy else "")
 
 
 def test_a_mount_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,6 +503,20 @@ def test_what_is_not_connected_is_dead(monkeypatch: pytest.MonkeyPatch, number: 
     assert not gluster_mount.is_dead("/")
     monkeypatch.setattr("os.statvfs", statvfs)
     assert gluster_mount.is_dead("/srv/gv0") is dead
+    # Without quorum, a client that lives says the same.
+    monkeypatch.setattr(gluster_mount, "has_client", lambda _mountpoint: True)
+    assert not gluster_mount.is_dead("/srv/gv0")
+
+
+def test_the_client_of_a_mount_is_found() -> None:
+    wait = "import time; print(flush=True); time.sleep(30)"
+    for name, found in (("glusterfs", True), ("/usr/sbin/glusterfs", True), ("glusterfsd", False)):
+        argv = [name, "-c", wait, "--volfile-id=gv0", "/srv/of-a-test"]
+        with subprocess.Popen(argv, executable=sys.executable, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stdout.readline()
+            assert gluster_mount.has_client("/srv/of-a-test") is found
+            assert not gluster_mount.has_client("/srv/of-another")
+            process.kill()
 
 
 def test_mounted_means_listed() -> None:

@@ -13,9 +13,13 @@ the self-heal daemon: it waits for ever to heal what is not there. A look at its
 the daemon fills it when it is told to look again.
 
 usage: brick-join MOUNTPOINT [SECONDS]
+       brick-join --watch MOUNTPOINT
 
 Ends with 0 when every brick below MOUNTPOINT runs or is blank, when there is none, or when nothing is mounted there;
 with 1 after SECONDS (600), so that systemd tries again. What heals longer than 15 minutes is left to the daemon.
+
+With --watch it never ends: it does the same each time that no brick runs below MOUNTPOINT and one should. glusterd does
+not start a process again that has crashed.
 """
 
 from __future__ import annotations
@@ -39,6 +43,9 @@ CLI_LIMIT = 180
 # glusterd starts the bricks itself when all is well; that costs less than asking it.
 GRACE = 30.0
 POLL = 5.0
+WATCH_POLL = 60.0
+# What cannot be started, on a disk that fails for example, is not tried all the time.
+WATCH_PAUSE = 600.0
 HEAL_POLL = 30.0
 HEAL_LIMIT = 900.0
 
@@ -226,6 +233,33 @@ def see_healed(volume: str, limit: float = HEAL_LIMIT) -> None:
     say(f"{volume}: not healed yet; gluster volume heal {volume} info tells more")
 
 
+def is_lost(mountpoint: str) -> bool:
+    """Say whether a brick should run below ``mountpoint`` and none does."""
+    below = mountpoint.rstrip("/") + "/"
+    if not os.path.ismount(mountpoint) or any(path.startswith(below) for path in running_bricks()):
+        return False
+    return bool(wanted_bricks(mountpoint))
+
+
+def watch(mountpoint: str) -> None:
+    """Start the bricks again each time that their process has died, which glusterd does not."""
+    lost = False
+    while True:
+        time.sleep(WATCH_POLL)
+        try:
+            before, lost = lost, is_lost(mountpoint)
+        except (GlusterError, OSError):
+            # glusterd is starting, or was never used.
+            lost = False
+            continue
+        # Twice, since a brick may just be put back or started.
+        if before and lost:
+            say(f"no brick runs below {mountpoint}")
+            main(mountpoint, 0)
+            lost = False
+            time.sleep(WATCH_PAUSE)
+
+
 def main(mountpoint: str, limit: float) -> int:
     """Try until ``limit`` seconds are over, then see the volumes healed; return the exit code."""
     if not os.path.ismount(mountpoint) or not os.path.exists(GLUSTERD_INFO):
@@ -249,4 +283,6 @@ def main(mountpoint: str, limit: float) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--watch":
+        watch(sys.argv[2])
     sys.exit(main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 600.0))

@@ -11,13 +11,16 @@ Ends with 0 when the volume is mounted and answers, with 1 after SECONDS (300), 
 waits for it go on, and tries again.
 
 With --watch it never ends: it mounts a volume again whose client has died. What died so is still listed as mounted, and
-whoever asks it hears that the endpoint is not connected; what an operator unmounted is not listed, and left alone.
+whoever asks it hears that the endpoint is not connected; what an operator unmounted is not listed, and left alone. A
+client that lives and reaches no brick says the same, and is left alone, too: it connects again by itself, and whoever
+has files open on it would not reach them through another one.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import struct
 import subprocess
@@ -70,6 +73,19 @@ def answers(mountpoint: str) -> bool:
     return run(["stat", "--file-system", mountpoint], ANSWER_LIMIT) == ""
 
 
+def has_client(mountpoint: str) -> bool:
+    """Say whether a client of Gluster serves ``mountpoint``."""
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(path, "rb") as stream:
+                words = stream.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if os.path.basename(words[0]) == "glusterfs" and mountpoint in words[1:]:
+            return True
+    return False
+
+
 def make_bare(mountpoint: str) -> None:
     """Make the directory, and keep everyone from writing into it while nothing is mounted there."""
     os.makedirs(mountpoint, mode=0o755, exist_ok=True)
@@ -96,8 +112,12 @@ def attempt(mountpoint: str) -> str:
         if mounted(mountpoint):
             if answers(mountpoint):
                 return ""
+            alive = has_client(mountpoint)
             say(f"{mountpoint} does not answer; unmounting it")
-            run(["umount", "--lazy", mountpoint], MOUNT_LIMIT)
+            # Not one that lives and is in use; and one that hangs would hang a look at it.
+            problem = run(["umount", "--no-canonicalize" if alive else "--lazy", mountpoint], MOUNT_LIMIT)
+            if alive and problem:
+                return f"it does not answer, and is in use: {problem}"
         make_bare(mountpoint)
         problem = run(["mount", mountpoint], MOUNT_LIMIT)
         if not problem and not answers(mountpoint):
@@ -127,7 +147,7 @@ def is_dead(mountpoint: str) -> bool:
     try:
         os.statvfs(mountpoint)
     except OSError as error:
-        return error.errno == errno.ENOTCONN
+        return error.errno == errno.ENOTCONN and not has_client(mountpoint)
     return False
 
 
