@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends import x509 as x509_backend
 from ansible_collections.personal.cluster.plugins.module_utils._backends.x509 import Authority, Wanted
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
+from cryptography import x509
 
 NODES = [Wanted("node1", ("node1",), ("10.10.0.11",)), Wanted("node2", ("node2",), ("10.10.0.12",))]
 MAKE_ALL = [
@@ -74,6 +76,22 @@ def test_openssl_accepts_the_certificate_for_name_and_address(made: Path) -> Non
         subprocess.run(["openssl", "verify", "-CAfile", str(made / "ca.pem"), *arguments, certificate], check=True)
     wrong = ["openssl", "verify", "-CAfile", str(made / "ca.pem"), "-verify_hostname", "node2", certificate]
     assert subprocess.run(wrong, check=False, capture_output=True).returncode != 0
+
+
+def test_certificates_are_good_on_a_clock_that_has_lost_the_time(made: Path) -> None:
+    for path in ("ca.pem", "nodes/node1.pem", "nodes/node2.pem"):
+        certificate = x509.load_pem_x509_certificate((made / path).read_bytes())
+        assert certificate.not_valid_before_utc == datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+    at = ["-attime", str(int(datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC).timestamp()))]
+    node = str(made / "nodes" / "node1.pem")
+    subprocess.run(["openssl", "verify", "-CAfile", str(made / "ca.pem"), *at, node], check=True)
+
+
+def test_certificates_that_begin_later_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(x509_backend, "VALID_FROM", datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1))
+    converge(authority(tmp_path / "tls"))
+    monkeypatch.undo()
+    assert not converge(authority(tmp_path / "tls"))["changed"]
 
 
 def test_wrong_modes_are_mended(made: Path) -> None:

@@ -31,8 +31,9 @@ try:
 except ImportError:
     HAS_CRYPTOGRAPHY = False
 
-# Certificates are valid from a day ago: a node whose clock is a little behind must accept them.
-BACKDATED = datetime.timedelta(days=1)
+# Certificates are valid since long ago. A node whose clock battery is dead boots with the day on which its systemd was
+# built, and may set the clocks of the others; nothing would connect before the first day of their certificates.
+VALID_FROM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 WARN_BEFORE = 90  # days
 NEW = "new"
 
@@ -239,7 +240,7 @@ class Authority:
             .issuer_name(issuer or x509.Name(names))
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - BACKDATED)
+            .not_valid_before(VALID_FROM)
             .not_valid_after(now + datetime.timedelta(days=365 * years))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         )
