@@ -4,6 +4,9 @@
 
 libvirtd tries once, when it starts; after a power cut the shared storage is mounted later. This
 program does what is possible now and fails while something is left, so that systemd calls it again.
+
+A guest that has run since the boot is not started again: somebody shut it down. A file in the directory of notes, which
+is empty after a boot, stands for each guest that ran when this program looked, or that it started.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 import os
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -43,11 +47,25 @@ def start_pools(connection: Any, mounts: dict[str, str]) -> list[str]:
     return problems
 
 
-def start_guests(connection: Any) -> list[str]:
-    """Start the guests and return what stands in the way of the rest."""
+def note(domain: Any, notes: Path) -> list[str]:
+    """Note that a guest has run since the boot, and return what stands in the way of that."""
+    try:
+        notes.mkdir(parents=True, exist_ok=True)
+        (notes / domain.UUIDString()).touch()
+    except OSError as error:
+        return [f"guest {domain.name()} runs, and is started again when it is shut down: {error}"]
+    return []
+
+
+def start_guests(connection: Any, notes: Path) -> list[str]:
+    """Start the guests that have not run since the boot, and return what stands in the way of the rest."""
     problems = []
+    for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        problems += note(domain, notes)
     flags = libvirt.VIR_CONNECT_LIST_DOMAINS_INACTIVE | libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART
     for domain in connection.listAllDomains(flags):
+        if os.path.lexists(notes / domain.UUIDString()):
+            continue
         missing = missing_files(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
         if missing:
             problems.append(f"guest {domain.name()}: not there: {', '.join(missing)}")
@@ -58,6 +76,9 @@ def start_guests(connection: Any) -> list[str]:
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID or not domain.isActive():
                 problems.append(f"guest {domain.name()}: {error}")
+                continue
+        # Not before: a run that is killed in between must not leave a guest off that never ran.
+        problems += note(domain, notes)
     return problems
 
 
@@ -65,11 +86,15 @@ def main() -> int:
     """Read the arguments, start what can be started, and return the exit code."""
     parser = argparse.ArgumentParser(description="Start the pools and guests that are marked for autostart.")
     parser.add_argument("--mount", action="append", default=[], help="POOL=MOUNTPOINT that the pool needs; repeatable")
-    mounts = dict(item.split("=", 1) for item in parser.parse_args().mount)
+    parser.add_argument(
+        "--notes", type=Path, default="/run/personal-cluster-guests", help="which guests ran since the boot"
+    )
+    arguments = parser.parse_args()
+    mounts = dict(item.split("=", 1) for item in arguments.mount)
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
         connection = libvirt.open("qemu:///system")
-        problems = start_pools(connection, mounts) + start_guests(connection)
+        problems = start_pools(connection, mounts) + start_guests(connection, arguments.notes)
     except libvirt.libvirtError as error:
         problems = [f"libvirtd: {error}"]
     for problem in problems:
