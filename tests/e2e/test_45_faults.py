@@ -48,3 +48,36 @@ def test_a_client_outlives_the_loss_of_its_quorum(lab: Lab) -> None:
     assert "has died" not in lab.out("node3", "journalctl -qb -u personal-cluster-mount-watch@gv0 -o cat")
     lab.out("node3", "virsh resume g3 || true")
     wait_until("g3 writes on", lambda: writes_on(lab, "node1", "g3", counted), 300)
+
+
+# Takes gv1's disk away before anything has seen it in this boot, as if it were not plugged in.
+UNPLUG = """[Unit]
+DefaultDependencies=no
+After=systemd-udevd.service
+Before=systemd-udev-trigger.service
+[Service]
+Type=oneshot
+WorkingDirectory=/sys/bus/virtio/drivers/virtio_blk
+ExecStart=/bin/sh -c 'grep -lx gv1 virtio*/block/*/serial | cut -d/ -f1 | tee /run/unplugged >unbind'
+[Install]
+WantedBy=sysinit.target
+"""
+UNIT = "/etc/systemd/system/unplug.service"
+LOCKED = "systemctl is-active 'systemd-cryptsetup@luks\\x2dgv1'"
+
+
+@pytest.mark.long
+def test_a_disk_that_is_plugged_in_late_joins_its_volume(lab: Lab) -> None:
+    wait_until_whole(lab)
+    lab.out("node3", f"cat >{UNIT} <<'END'\n{UNPLUG}END\nsystemctl enable -q unplug && sync")
+    lab.kill("node3")
+    lab.power_on("node3")
+    lab.wait_for_ssh("node3")
+    lab.out("node3", f"systemctl disable -q unplug && rm {UNIT} && test -s /run/unplugged")
+    wait_until("nothing waits for the disk any more", lambda: "inactive" in lab.run("node3", LOCKED).stdout, 240)
+    wait_until("the other bricks run", lambda: bricks_online(lab, "node1") == 5, 420)
+    lab.out("node3", "cat /run/unplugged >/sys/bus/virtio/drivers/virtio_blk/bind")
+    wait_until("it is open", lambda: lab.ok("node3", "test -e /dev/mapper/luks-gv1"), 180)
+    wait_until("its brick runs", lambda: bricks_online(lab, "node1") == 6, 300)
+    wait_until_whole(lab)
+    assert lab.out("node3", "systemctl --failed --plain --no-legend") == ""
