@@ -224,6 +224,9 @@ def test_keyfile_recovery_key_and_no_passphrase(tangs: list[Tang], disks: list[P
     # The binding alone authorises another recovery key.
     done = converge(params([disk], [tangs[1].entry()], passphrase=None, recovery_key="another"))
     assert opens(disk, done["devices"][str(disk)]["recovery_keyslot"], b"another")
+    # So does it where the passphrase that is declared opens nothing, because the one that did was lost.
+    done = converge(params([disk], [tangs[1].entry()], passphrase="anything", recovery_key="a third"))
+    assert opens(disk, done["devices"][str(disk)]["recovery_keyslot"], b"a third")
 
 
 def test_bootstrap_passphrase_is_replaced_in_one_run(tangs: list[Tang], disks: list[Path]) -> None:

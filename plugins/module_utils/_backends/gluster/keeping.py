@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A copy of glusterd's configuration from before the bricks of a volume change, for the day on which that goes wrong.
 
-It is the same on all hosts of a pool but for ``glusterd.info``, so one host's copy is enough.
+It is the same on all hosts of a pool but for ``glusterd.info`` and ``peers``, so one host's copy is enough.
 """
 
 from __future__ import annotations
