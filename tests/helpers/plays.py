@@ -29,16 +29,17 @@ def tasks_of(playbook: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield every task of a playbook after its play: those of its blocks, and of the files that it imports, too."""
     for play in plays_of(playbook):
         for section in ("pre_tasks", "tasks", "post_tasks"):
-            for task in _flat(play.get(section, ())):
+            for task in flat(play.get(section, ())):
                 yield play, task
 
 
-def _flat(tasks: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def flat(tasks: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield tasks, those of blocks and of imported files in the place of these."""
     for task in tasks:
         if "ansible.builtin.import_tasks" in task:
-            yield from _flat(read(f"playbooks/{task['ansible.builtin.import_tasks']}"))
+            yield from flat(read(f"playbooks/{task['ansible.builtin.import_tasks']}"))
         elif "block" in task:
-            yield from _flat([*task["block"], *task.get("rescue", ()), *task.get("always", ())])
+            yield from flat([*task["block"], *task.get("rescue", ()), *task.get("always", ())])
         else:
             yield task
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.personal.cluster.plugins.filter.disks import disk_names
-from plays import REPOSITORY, holds, plays_of, read, refusal, tasks_of, templated, value_of
+from plays import REPOSITORY, holds, plays_of, read, refusal, task_of, tasks_of, templated, value_of
+
+WAITING = ["reboot_nodes", "replace_disk", "replace_node", "add_nodes", "bring_bricks_home", "compare_bricks"]
 
 
 def told_at_the_end(playbook: str, **known: Any) -> str:
@@ -221,6 +223,18 @@ def test_a_node_is_back_when_each_of_its_volumes_is_mounted(tmp_path: Path, fail
     assert "node1 has booted, and after 3600 s" in message and f"{unit} is failed: why {unit} Mend it there" in message
 
 
+@pytest.mark.parametrize("before", ["", "\r\n", "\n"])
+def test_what_sudo_says_before_an_answer_is_no_part_of_it(before: str) -> None:
+    """After a password it ends the line, on a terminal of its own."""
+    said = f'{before}now\r\n{{"boot": "old", "guests": ["g1"]}}\r\n'
+    known: dict[str, Any] = {
+        "__reboot_looked": {"stdout": said, "stdout_lines": said.splitlines()},
+        "__reboot_found": {"domains": {}},
+    }
+    written = value_of("reboot_nodes", "Write down which guests come back", "files", **known)
+    assert json.loads(written[0]["content"]) == {"boot": "old", "guests": ["g1"]}
+
+
 @pytest.mark.parametrize(
     ("memory", "newer", "reboots", "boot"),
     [
@@ -236,7 +250,7 @@ def test_a_node_that_has_booted_since_a_run_died_reboots_for_a_newer_file_alone(
     memory: str, newer: str | None, reboots: bool, boot: str
 ) -> None:
     known: dict[str, Any] = {
-        "__reboot_looked": {"stdout_lines": ["now", memory]},
+        "__reboot_looked": {"stdout": f"now\n{memory}\n"},
         "__reboot_found": {"domains": {"g2": {"state": "running"}}},
     }
     if newer is not None:
@@ -292,7 +306,7 @@ def test_a_disk_that_kept_its_data_is_not_formatted() -> None:
 
 def test_new_nodes_come_after_those_of_the_pool() -> None:
     members = {name: {"member": True} for name in ("node2", "node3")} | {"node9": {"member": False}}
-    known = {"__add_pool": {"peers": members}}
+    known = {"__add_pool": {"available": True, "peers": members}}
     for nodes, plays, refused in (
         (["node1", "node2", "node3", "node4"], 4, False),
         (["node1", "node2", "node4", "node3"], 4, True),
@@ -348,6 +362,25 @@ def test_a_tang_that_says_nothing_is_not_waited_for() -> None:
     assert holds(judge["ansible.builtin.assert"]["that"], {}, **{**known, "ansible_check_mode": True})
     known["__tang_keys"] = {"rc": 0, "stderr": ""}
     assert holds(judge["ansible.builtin.assert"]["that"], {}, **known)
+
+
+@pytest.mark.parametrize("playbook", WAITING)
+@pytest.mark.parametrize(("wait", "good"), [("3600", True), (600, True), ("10m", False), ("", False), ("-1", False)])
+def test_a_wait_is_seconds(playbook: str, wait: Any, good: bool) -> None:
+    says = refusal(playbook, "Know how long to wait", wait=wait)
+    assert says == ("" if good else f"wait is {wait}; give whole seconds, as in -e wait=3600.")
+    assert refusal(playbook, "Know how long to wait") == ""
+
+
+def test_new_nodes_before_the_old_ones_are_told_as_such() -> None:
+    """The first of the inventory has no gluster then, and knows nobody."""
+    _, ask = task_of("add_nodes", "Ask the pool who is in it")
+    assert ask["check_mode"] is True
+    known: dict[str, Any] = {"ansible_play_hosts": ["node4", "node1"], "groups": {"nodes": ["node4", "node1"]}}
+    task = "See that the new nodes come after the old ones"
+    assert "Write new nodes after those of the pool" in refusal(
+        "add_nodes", task, __add_pool={"available": False}, **known
+    )
 
 
 def test_a_rotation_stops_while_a_disk_would_stay_locked() -> None:

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight import tang
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import Host, Site
-from plays import REPOSITORY, plays_of, read, templated, variables_of
+from plays import REPOSITORY, flat, holds, plays_of, read, tasks_of, templated, variables_of
 
 VLANS = [{"name": "servers", "tag": 101, "address": "10.20.0.11/24"}, {"name": "visitors", "tag": 102}]
 
@@ -173,6 +176,52 @@ def test_a_rotation_binds_by_the_task_and_the_policy_of_the_layer() -> None:
     assert binding["vars_files"] == layer["vars_files"] and binding["serial"] == 1
     assert {task["ansible.builtin.import_role"]["tasks_from"] for task in binding["tasks"][-1:]} == {"bind.yml"}
     assert not [name for name in binding["vars"] if name.startswith("encryption_")]
+
+
+def tasks_here() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield all tasks of all playbooks and roles, with the file that they are in."""
+    paths = [*(REPOSITORY / "playbooks").glob("*.yml"), *(REPOSITORY / "roles").glob("*/tasks/*.yml")]
+    for path in paths:
+        place = path.relative_to(REPOSITORY)
+        if place.parts[0] == "playbooks":
+            yield from ((str(place), task) for _, task in tasks_of(path.stem))
+        else:
+            tasks = [task for task in read(str(place)) if "ansible.builtin.import_tasks" not in task]
+            yield from ((str(place), task) for task in flat(tasks))
+
+
+def test_nothing_on_this_computer_is_done_as_root() -> None:
+    """A variable of the inventory, which holds for this computer too, outranks a task's become: false."""
+    here = [(path, task) for path, task in tasks_here() if task.get("delegate_to") == "localhost"]
+    assert len(here) > 5
+    assert [
+        f"{path}: {task['name']}" for path, task in here if task.get("vars", {}).get("ansible_become") is not False
+    ] == []
+
+
+def test_whoever_is_left_out_may_trust_an_authority() -> None:
+    look, refuse, *_ = read("roles/base/tasks/main.yml")
+    assert (look["run_once"], look["loop"], look["delegate_to"]) == (True, "{{ base_certificate_hosts }}", "{{ item }}")
+    found = [{"item": "node1", "stat": {"exists": False}}, {"item": "node2", "stat": {"exists": True}}]
+    known = {"__base_trusted": {"results": found}, "base_state_dir": "/here"}
+    assert holds(refuse["when"], refuse["vars"], **known)
+    assert templated(refuse["ansible.builtin.fail"]["msg"], refuse["vars"], **known).startswith("node2 trusts a ")
+    assert not holds(refuse["when"], refuse["vars"], __base_trusted={"skipped": True})
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_only_check_mode_plans_with_empty_certificates(tmp_path: Path, check: bool) -> None:
+    known = {"ansible_check_mode": check, "base_state_dir": str(tmp_path), "inventory_hostname": "node1"}
+    known |= {"base_key_group": "x", "base_key_mode": "0600"}
+    hypervisor = {f"hypervisor_{what}_file": str(tmp_path / what) for what in ("ca", "certificate", "key")}
+    for role, names in (("base", ["base_certificate_files"]), ("hypervisor", ["hypervisor_ca", "hypervisor_key"])):
+        for name in names:
+            declared = read(f"roles/{role}/vars/main.yml")
+            if check:
+                assert templated(f"{{{{ __{name} }}}}", declared, **known, **hypervisor) is not None
+                continue
+            with pytest.raises(AnsibleError, match="not found|Unable to find|could not locate"):
+                templated(f"{{{{ __{name} }}}}", declared, **known, **hypervisor)
 
 
 def test_every_play_ends_with_the_first_host_that_does_not_answer() -> None:

@@ -184,7 +184,7 @@ def test_unusable_name_of_the_cluster(looked: Looked, settings: Settings, name: 
     assert (finding.host, finding.variable) == ("cluster", "cluster_name")
 
 
-@pytest.mark.parametrize("directory", ["", " ", "/", None, "//", ["/srv"]])
+@pytest.mark.parametrize("directory", ["", " ", "/", None, "//", ["/srv"], "~/x", "$HOME/x", "x"])
 def test_state_would_lie_in_the_root_directory(looked: Looked, settings: Settings, directory: Any) -> None:
     settings["state_dir"] = directory
     finding = only(looked, settings)
@@ -831,6 +831,11 @@ def test_two_guests_with_one_name(looked: Looked, settings: Settings) -> None:
 def test_guest_that_goes_needs_no_node_that_is_there(looked: Looked, settings: Settings) -> None:
     settings["guests"] = [guest(node="node9", state="absent")]
     assert judge(looked, settings) == []
+
+
+def test_of_vlans_nothing_is_told_where_no_node_is_looked_at(looked: Looked, settings: Settings) -> None:
+    settings.update(guests=[guest()], vlans=[])
+    assert judge({"tang1": looked["tang1"]}, settings) == []
 
 
 def test_what_is_wrong_with_the_vlans_is_not_told_again_for_each_guest(looked: Looked, settings: Settings) -> None:

@@ -74,12 +74,14 @@ def names_of_the_cluster(site: Site) -> Iterator[Finding]:
             f"{name!r} is no name" if name else "it is empty or not set",
             "give the cluster a name of one line and at most 47 characters, and never change it",
         )
-    if not isinstance(directory, str) or not directory.strip().strip("/"):
+    # Some of what reads it knows no ~ and no $HOME, and nothing may be read from where Ansible happens to be run.
+    if not isinstance(directory, str) or not directory.startswith("/") or not directory.strip("/ "):
         yield Finding(
             CLUSTER,
             "cluster_state_dir",
-            f"{directory!r} is no directory of its own" if directory else "it is empty or not set",
-            "name a directory on the computer that runs Ansible, for the certificate authority and the nodes' keys",
+            f"{directory!r} is no whole path of a directory of its own" if directory else "it is empty or not set",
+            "name a directory on the computer that runs Ansible, from / on, for the certificate authority and the keys "
+            "of the nodes; the example inventory has one in your home",
         )
 
 
