@@ -79,6 +79,15 @@ def modes(tang: Tang) -> set[tuple[str, str, int]]:
     return {(path.owner(), path.group(), path.stat().st_mode & 0o7777) for path in tang.home.glob("*.jwk")}
 
 
+def test_keys_of_an_owner_without_a_name_are_given_to_tang(tang: Tang) -> None:
+    key = next(tang.home.glob("*.jwk"))
+    os.chown(key, 54321, 54322)
+    done = settle(tang)
+    assert f"set owner and mode of {key} to _tang:_tang 0440" in done["actions"]
+    assert {shown["owner"] for shown in done["diff"]["before"]["tang_keys"]} >= {"54321:54322"}
+    assert modes(tang) == {("_tang", "_tang", 0o440)}
+
+
 def test_what_was_bound_before_a_rotation_still_opens(tang: Tang, disk: Path) -> None:
     bound = bind(disk, tang)
     (old,) = [key["kid"] for key in bound["tang_keys"]]

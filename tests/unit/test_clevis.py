@@ -364,6 +364,11 @@ def test_look_asks_each_server_once_and_survives_nonsense() -> None:
     assert found[ONE] and found[ONE] == found[TWO]
     for nonsense in (Answers("<html>"), Answers("{}"), Answers('{"payload": "e30"}'), Answers("", rc=7)):
         assert clevis.Clevis(nonsense, 7).look([ONE]) == {ONE: None}
+    deep = "[" * 200_000 + "]" * 200_000
+    for payload in ('{"keys": ["x"]}', '{"keys": [[]]}', '{"keys": 3}', "3", deep, f'{{"keys": {deep}}}'):
+        coded = base64.urlsafe_b64encode(payload.encode()).decode()
+        assert clevis.Clevis(Answers(json.dumps({"payload": coded})), 7).look([ONE]) == {ONE: None}
+    assert clevis.Clevis(Answers(deep), 7).look([ONE]) == {ONE: None}
 
 
 def test_a_key_that_signs_nothing_is_not_pinned() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -77,6 +77,14 @@ def use_of(jwk: Mapping[str, Any]) -> str:
     return "other"
 
 
+def _named(name: Callable[[], str], number: int) -> str:
+    """Return the name of a user or a group; the number where it has none."""
+    try:
+        return name()
+    except KeyError:
+        return str(number)
+
+
 class TangKeys:
     """The keys of one tang host; see the module tang_keys for the parameters."""
 
@@ -137,7 +145,8 @@ class TangKeys:
         about = path.stat()
         backup = self._backup(thumbprints["S256"])
         saved = backup.is_file() and backup.read_bytes() == path.read_bytes()
-        return Key(path.name, use_of(jwk), thumbprints, path.owner(), path.group(), about.st_mode & 0o7777, saved)
+        owner, group = _named(path.owner, about.st_uid), _named(path.group, about.st_gid)
+        return Key(path.name, use_of(jwk), thumbprints, owner, group, about.st_mode & 0o7777, saved)
 
     def _backup(self, kid: str) -> Path:
         return self._backup_dir / f"{kid}{SUFFIX}"

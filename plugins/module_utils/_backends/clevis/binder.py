@@ -78,7 +78,7 @@ class Clevis:
                 return None
             self._exchanging |= tokens.exchanging(answer.stdout)
             return tokens.advertised(answer.stdout)
-        except (CommandFailed, NotYet, KeyError, TypeError, ValueError):
+        except (CommandFailed, NotYet, *tokens.NONSENSE):
             return None
 
     def _tpm(self) -> Optional[frozenset[str]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.tokens import (
+    NONSENSE,
     Json,
     advertised,
     exchanging,
@@ -136,7 +137,7 @@ def _adv_fault(url: str, adv: Json) -> str:
     text = json.dumps(adv)
     try:
         whole = advertised(text) > exchanging(text) > frozenset()
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except NONSENSE:
         whole = False
     return "" if whole else f"adv of {url} is no advertisement; give what `curl {url}/adv` prints"
 

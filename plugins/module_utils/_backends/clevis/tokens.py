@@ -19,6 +19,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 Json = dict[str, Any]
 
 THUMBPRINT_MEMBERS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n"), "oct": ("k", "kty")}
+# What anything but the expected raises when it is read.
+NONSENSE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 # What clevis writes into a token when it is not told otherwise, and no policy here can ask for.
 TPM2_DEFAULTS = {"hash": "sha256", "key": "ecc"}
 
@@ -115,7 +117,7 @@ def parse(token: Json) -> Json:
     """
     try:
         policy, keys = _parse(_header(token["jwe"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except NONSENSE as error:
         raise ClusterError(
             f"its clevis token cannot be read ({error!r}); remove it: cryptsetup token remove"
         ) from error
