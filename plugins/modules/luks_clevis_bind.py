@@ -16,6 +16,8 @@ description:
   - Only a blank disk is ever formatted, one without any signature, partition, holder or mount. Everything else is
     refused by name, and nothing is changed on any disk then, unless O(devices[].force_wipe) names the disk. So is a
     blank one whose header may have been lost, see O(devices[].replaced).
+  - A disk that is being reencrypted is refused, and so is one whose header is open on another disk. A keyslot that does
+    not belong to the data, as C(cryptsetup luksAddKey --unbound) makes them, is left alone and counts as no key.
   - A change of policy adds the new binding, proves that it unlocks the disk, and only then removes the old one. The
     disk is never without a working binding. Clevis tokens whose keyslot is gone are removed, because they stop the
     agent that unlocks at boot.
@@ -78,7 +80,10 @@ options:
       erase:
         description:
           - UUID of the LUKS2 header that V(absent) erases with all its keyslots and its backups. Everything on the disk
-            is lost. Refused when the disk carries another one, or when the header is on another disk.
+            is lost, what was written over a part of the header included. Refused when the disk carries another one, is
+            in use, or when the header is on another disk.
+          - Where cryptsetup cannot read the header any more, zeros are written wherever one may have keyslots, which
+            is in the first 136 MiB.
         type: str
       policy:
         description: As O(policy), for this disk alone.
@@ -206,7 +211,8 @@ options:
   keyfile:
     description:
       - A file on the node that is used instead of O(passphrase), as it is; it may be binary. It is needed to format,
-        and may be removed from the node afterwards.
+        and may be removed from the node afterwards. A path with white space or any of C(* ? [ \) is refused, because
+        clevis cannot take it.
     type: path
   recovery_key:
     description:

@@ -13,7 +13,8 @@ description:
   - Restores a header that is damaged. A disk that has the header already is left alone.
   - Refused for a disk of another size, and for one that carries, or has remains of, a header with another UUID.
     Refused, unless the disk is named in O(replace), while the header that is there is intact and differs, and while
-    there are signatures of something else.
+    there are signatures of something else. Always refused for a disk with partitions, holders or mounts, or one that
+    the kernel has given to somebody; the open mapper of this very header is none of them.
   - What stood in the place of the header is kept as C(NAME-before-restore-DIGEST.raw), and nothing ever deletes it.
   - An older header brings keys back that were removed since, and lacks those that were added. Run the role encryption
     after it.
@@ -47,7 +48,7 @@ options:
     type: path
     required: true
   replace:
-    description: Name of the disk, when its header may be replaced although it is intact.
+    description: Name of the disk, when its header, or what else is on it, may be replaced although it is intact.
     type: str
   backup_dir:
     description: Where what is there first is kept.
@@ -90,7 +91,7 @@ intact:
   returned: always
   type: bool
 signatures:
-  description: What else lies on a disk without any remains of a header.
+  description: What lies on the disk beside a header.
   returned: always
   type: list
   elements: str

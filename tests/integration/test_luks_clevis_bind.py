@@ -26,6 +26,7 @@ from encryption import (
     metadata,
     overwrite,
     params,
+    partition_table,
     unlocks,
 )
 from harness import direct, needs, run_module
@@ -248,6 +249,33 @@ def test_bootstrap_passphrase_is_replaced_in_one_run(tangs: list[Tang], disks: l
     assert rebound["devices"][str(disk)]["policy"] == {"tang": {"url": tangs[1].url}}
 
 
+def test_a_key_that_opens_no_disk_is_no_recovery_key(tangs: list[Tang], disks: list[Path]) -> None:
+    disk = disks[0]
+    wanted = params([disk], [tangs[0].entry()], recovery_key=RECOVERY, remove_passphrase=True)
+    converge(params([disk], [tangs[0].entry()]))
+    add = ["cryptsetup", "luksAddKey", "--batch-mode", "--unbound", "--key-slot", "2", "--key-size", "512"]
+    add += ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", str(disk)]
+    subprocess.run(add, input=RECOVERY.encode(), check=True)
+    tried = {"devices": [str(disk)], "passphrase": RECOVERY}
+    assert direct("luks_clevis_info", tried)["devices"][str(disk)]["opens"] is False
+    done = converge(wanted)["devices"][str(disk)]
+    assert done["keyslots"] == [1, 2, 3] and done["recovery_keyslot"] == 3
+    assert direct("luks_clevis_info", tried)["devices"][str(disk)]["opens"] is True
+
+
+def test_a_disk_that_is_being_reencrypted_is_left_alone(disks: list[Path]) -> None:
+    disk = disks[0]
+    found = converge(params([disk], None))["devices"][str(disk)]
+    argv = ["cryptsetup", "reencrypt", "--init-only", "--batch-mode", "--key-file", "-", "--pbkdf", "pbkdf2"]
+    subprocess.run([*argv, "--pbkdf-force-iterations", "1000", disk], input=PASSPHRASE.encode(), check=True)
+    before = digest(disk)
+    failed = direct("luks_clevis_bind", params([disk], None, recovery_key=RECOVERY))
+    assert failed["failed"] and f"{disk} is being reencrypted (online-reencrypt-v2)" in failed["msg"], failed
+    assert digest(disk) == before
+    done = converge(with_first(params([disk], None), state="absent", erase=found["uuid"]))
+    assert done["devices"][str(disk)]["kind"] == "blank"
+
+
 def with_first(wanted: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Return parameters of which the first device has further options."""
     first, *rest = wanted["devices"]
@@ -288,15 +316,31 @@ def test_absent_erases_what_is_named(tangs: list[Tang], disks: list[Path]) -> No
     assert subprocess.run(["cryptsetup", "repair", "-q", disk], capture_output=True, check=False).returncode != 0
 
 
-def test_what_is_left_of_a_damaged_header_is_erased_with_its_keyslots(disks: list[Path]) -> None:
+def first_copy(disk: Path) -> None:
+    overwrite(disk, 0, 4096)
+
+
+def both_checksums(disk: Path) -> None:
+    for copy in (0, SECOND_COPY):
+        overwrite(disk, copy + CHECKSUM, 1)
+
+
+@pytest.mark.parametrize("damage", [first_copy, both_checksums, partition_table])
+def test_what_is_left_of_a_damaged_header_is_erased_with_its_keyslots(
+    disks: list[Path], damage: Callable[[Path], None]
+) -> None:
     disk = disks[0]
     found = converge(params([disk], None))["devices"][str(disk)]
     keyslot = slice(2 * SECOND_COPY, 2 * SECOND_COPY + 258048)
-    key = disk.read_bytes()[keyslot]
-    overwrite(disk, 0, 4096)
+    whole = disk.read_bytes()
+    damage(disk)
     done = converge(with_first(params([disk], None), state="absent", erase=found["uuid"]))
-    assert done["devices"][str(disk)]["kind"] == "blank"
-    assert disk.read_bytes()[keyslot] != key, "the keyslot is still there"
+    assert ("and wipe dos; its data is lost" in done["actions"][0]) is (damage is partition_table)
+    assert done["devices"][str(disk)]["kind"] == "blank" and not Path(found["header_backup"]["path"]).exists()
+    erased = disk.read_bytes()
+    assert erased[keyslot] != whole[keyslot], "the keyslot is still there"
+    disk.write_bytes(whole[: 2 * SECOND_COPY] + erased[2 * SECOND_COPY :])
+    assert not opens(disk, 0, PASSPHRASE.encode()), "who has kept the header opens it"
 
 
 @pytest.mark.parametrize("more", [{}, {"force_wipe": True}])
@@ -504,6 +548,12 @@ def luks1(disk: Path, _: Tang) -> dict[str, Any]:
     return {}
 
 
+def keyfile_of_two_words(disk: Path, _: Tang) -> dict[str, Any]:
+    path = disk.with_name("a key")
+    path.write_text("x")
+    return {"passphrase": None, "keyfile": str(path)}
+
+
 def no_pin(_: Path, tang: Tang) -> dict[str, Any]:
     return {"policy": {"tang": [{"url": tang.url}]}}
 
@@ -535,6 +585,7 @@ def no_disk(disk: Path, _: Tang) -> dict[str, Any]:
         (threshold, "threshold 2 exceeds 1 pin"),
         (no_passphrase, "no passphrase was given"),
         (no_disk, "does not exist"),
+        (keyfile_of_two_words, "clevis takes no path with a space"),
     ],
 )
 def test_refusals_change_nothing(tangs: list[Tang], disks: list[Path], spoil: Any, says: str) -> None:
@@ -542,7 +593,7 @@ def test_refusals_change_nothing(tangs: list[Tang], disks: list[Path], spoil: An
     present = [disk for disk in disks if disk.exists()]
     before = [digest(disk) for disk in present]
     failed = direct("luks_clevis_bind", wanted)
-    assert failed["failed"] and f"{disks[1]} " in failed["msg"] and says in failed["msg"], failed["msg"]
+    assert failed["failed"] and str(disks[1]) in failed["msg"] and says in failed["msg"], failed["msg"]
     assert failed["actions"] == [] and failed["changed"] is False
     assert [digest(disk) for disk in present] == before
     assert not (disks[0].parent / "headers").exists()
@@ -567,9 +618,15 @@ def test_a_damaged_header_is_named_and_never_wiped(disks: list[Path]) -> None:
     assert failed["failed"] and "with a damaged header, and is never wiped" in failed["msg"], failed["msg"]
     assert digest(disk) == broken
     disk.write_bytes(whole)
+    partition_table(disk)
+    broken = digest(disk)
+    elsewhere = {**wanted, "header_backup_dir": str(disks[0].parent / "elsewhere")}
+    failed = direct("luks_clevis_bind", with_first(elsewhere, force_wipe=True))
+    assert failed["failed"] and "with a damaged header beside dos, and is never wiped" in failed["msg"], failed["msg"]
+    assert digest(disk) == broken
+    disk.write_bytes(whole)
     subprocess.run(["cryptsetup", "erase", "--batch-mode", disk], check=True, stdin=subprocess.DEVNULL)
     empty = digest(disk)
-    elsewhere = {**wanted, "header_backup_dir": str(disks[0].parent / "elsewhere")}
     failed = direct("luks_clevis_bind", with_first(elsewhere, force_wipe=True))
     assert failed["failed"] and "carries LUKS2 without a key, and was not being formatted" in failed["msg"]
     assert digest(disk) == empty

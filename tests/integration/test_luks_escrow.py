@@ -17,7 +17,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.re
 from ansible_collections.personal.cluster.plugins.module_utils._engine import converge
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
-from encryption import CHEAP, PASSPHRASE, digest, metadata
+from encryption import CHEAP, PASSPHRASE, digest, metadata, partition_table
 from harness import direct, needs, play, playbook_argv
 
 needs("cryptsetup", "gpg", "gpg-agent", "unshare")
@@ -286,6 +286,7 @@ def filesystem(disk: Path) -> None:
         (newer, "is intact, and differs", True),
         (one_copy, "is intact, and differs", True),
         (filesystem, "holds ext2 and no remains of a header", True),
+        (partition_table, "holds dos beside what is left of its header", True),
         (another, "it is another disk", False),
         (remains_of_another, "it is another disk", False),
         (smaller, "it is another disk", False),
@@ -303,6 +304,32 @@ def test_refusals_change_nothing(tmp_path: Path, spoil: Any, says: str, asked: b
         assert digest(disk) == before and not (folder / "kept").exists()
     if asked:
         assert len(restored(disk, header, folder, "a")) == 2 and opens(disk)
+
+
+def test_a_disk_in_use_gets_no_header_whoever_names_it(tmp_path: Path) -> None:
+    disk, folder, mount = make_disk(tmp_path / "a"), tmp_path / "headers", tmp_path / "mount"
+    header = backup(disk, folder)
+    filesystem(disk)
+    mount.mkdir()
+    argv = ["losetup", "--find", "--show", str(disk)]
+    loop = Path(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip())
+    try:
+        subprocess.run(["mount", loop, mount], check=True)
+        try:
+            with pytest.raises(Refused, match=f"{loop} is in use by mount {mount}"):
+                restored(loop, header, folder, "a")
+        finally:
+            subprocess.run(["umount", mount], check=True)
+        claim = os.open(loop, os.O_RDONLY | os.O_EXCL)
+        try:
+            with pytest.raises(Refused, match="is in use by something that claims it"):
+                restored(loop, header, folder, "a")
+        finally:
+            os.close(claim)
+        assert opens(disk) is False and not (folder / "kept").exists()
+        assert len(restored(loop, header, folder, "a")) == 2 and opens(disk)
+    finally:
+        subprocess.run(["losetup", "--detach", loop], check=True)
 
 
 def test_the_header_of_a_former_disk_is_not_restored_by_itself(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import devices as luks_devices
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import model as luks
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import reading, showing
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import reading, restoring, showing
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel, Mapper
 from ansible_collections.personal.cluster.plugins.module_utils._errors import (
     ClusterError,
     CommandFailed,
@@ -447,6 +448,12 @@ def test_absent_closes_and_erases_only_what_is_named() -> None:
     kept = replace(there, left_backups=(f"/backup/luks-a-{UUID}.img",))
     forget = f"remove /backup/luks-a-{UUID}.img, the backup of an erased header"
     assert planned(kept, named) == ["close luks-a on /dev/a", ERASE, forget]
+    # Something else was written over the beginning; it goes too, and that is said.
+    over = luks.Disk("damaged", GIB, ("PMBR", "crypto_LUKS", "gpt"), uuid=UUID)
+    header = f"the LUKS2 header {UUID} of /dev/a"
+    assert planned(over, named) == [f"erase all keyslots and {header}, and wipe PMBR, gpt; its data is lost"]
+    held = replace(over, signatures=("crypto_LUKS",), users=("device luks-a",), mapper="luks-a")
+    assert planned(held, named) == ["close luks-a on /dev/a", ERASE]
     # Killed after the first copy of the header, and before the backup was removed.
     half = luks.Disk("damaged", GIB, ("crypto_LUKS",), uuid=UUID, left_backups=kept.left_backups)
     assert planned(half, named) == [ERASE, forget]
@@ -464,6 +471,8 @@ def test_erase_is_refused() -> None:
     assert "it goes with absent alone" in wrong(replace(named, state="closed"))
     assert "is labelled luks-b" in refusals(replace(DONE, uuid=UUID, label="luks-b"), named)
     assert "is LUKS1" in refusals(luks.Disk("luks1", GIB, uuid=UUID), named)
+    held = luks.Disk("damaged", GIB, ("crypto_LUKS", "gpt"), ("partition a1",), UUID)
+    assert "is in use by partition a1, and what is in use is not erased" in refusals(held, named)
     elsewhere = {"luks-b": UUID.replace("-", "")}
     blank = luks.Disk("blank", GIB, left_backups=("/backup/x",))
     assert "is open as luks-b; compare device and erase" in refusals(blank, named, mappers=elsewhere)
@@ -489,6 +498,8 @@ def test_force_wipe() -> None:
     damaged = luks.Disk("damaged", GIB, ("crypto_LUKS",), uuid="77")
     erased = replace(DONE, keyslots=(), bindings=(), tokens=())
     assert "carries LUKS2 without a key, and was not being formatted" in refusals(erased, forced)
+    under = replace(damaged, signatures=("PMBR", "crypto_LUKS", "gpt"))
+    assert "with a damaged header beside PMBR, gpt, and is never wiped" in refusals(under, forced)
     for state in ("present", "opened", "closed", "unbound"):
         assert "with a damaged header, and is never wiped" in refusals(damaged, replace(forced, state=state))
     assert "no passphrase was given" in refusals(
@@ -553,6 +564,8 @@ def test_a_header_is_given_up_by_its_whole_uuid(tmp_path: Path, erase: str) -> N
 def test_declarations_that_are_refused(tmp_path: Path) -> None:
     assert "a: give the whole path of the disk" in wrong(wish(device="a"))
     assert "give the whole path" in wrong(wish(device="/dev/a\0"))
+    for path in ("/root/a key", "/root/a\tkey", "/root/*", "/root/k?y", "/root/[k]", "/root/k\\y"):
+        assert f"keyfile is {path!r}, and clevis takes no path" in wrong(replace(wish(), key=luks.Key(file=path)))
     assert "the passphrase has a NUL" in wrong(passphrase="p\0p")
     assert "the passphrase is not text" in wrong(passphrase="\udcff")
     (tmp_path / "file").touch()
@@ -579,6 +592,42 @@ def test_two_disks_with_one_header_are_refused() -> None:
     second = replace(wish(device="/dev/b"), name="luks-b")
     plan = resource(wish(), second).plan(luks.State({"/dev/a": DONE, "/dev/b": DONE}, UP))
     assert "/dev/a and /dev/b carry the same LUKS header u: one is a copy" in "; ".join(plan.refusals)
+
+
+@pytest.mark.parametrize("numbers", [{"a": "8:0", "b": "8:16"}, {"a": "8:1", "b": "8:16"}])
+def test_the_mapper_of_a_copy_is_not_taken_for_that_of_the_disk(
+    tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, numbers: dict[str, str]
+) -> None:
+    monkeypatch.setattr(Kernel, "number", staticmethod(lambda path: numbers.get(Path(path).name, "")))
+    uuid = reading.uuid_of(head(tmp_path, "trixie", "a").read_bytes())
+    (tmp_path / "sys/devices/dm-3/dm/uuid").write_text(f"CRYPT-LUKS2-{uuid.replace('-', '')}-luks-gv-0\n")
+    head(tmp_path, "trixie", "b")
+    original, copy = (replace(wish("present", device=str(tmp_path / name)), name="luks-x") for name in "ab")
+    run = Recording(dump("trixie", "tang"))
+    own = resource(original, run=run, root=tmp_path)
+    state = own.read()
+    assert (state.disks[original.device].mapper, state.disks[original.device].twin) == ("luks-gv-0", "")
+    assert own.plan(state).refusals == []
+    for wanted in (copy, replace(copy, state="absent", erase=uuid)):
+        other = resource(wanted, run=run, root=tmp_path)
+        state = other.read()
+        assert state.disks[copy.device].mapper == ""
+        refused = other.plan(state).refusals
+        assert f"{uuid}, which is open as luks-gv-0 on another disk: one is a copy" in refused[0]
+
+
+def test_a_disk_that_is_being_reencrypted_is_left_alone(tmp_path: Path) -> None:
+    data = json.loads(dump("trixie", "tang"))
+    data["config"]["requirements"] = {"mandatory": ["online-reencrypt-v2"]}
+    path = head(tmp_path, "trixie")
+    for state in ("present", "opened", "closed", "unbound"):
+        devices = resource(wish(state, device=str(path)), run=Recording(json.dumps(data)))
+        plan = devices.plan(devices.read())
+        assert plan.steps == []
+        assert plan.refusals == [
+            f"{path} is being reencrypted (online-reencrypt-v2), and is left alone; bring that to its end first: "
+            f"cryptsetup reencrypt --resume-only {path}"
+        ]
 
 
 @pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.mkdir()])
@@ -901,9 +950,33 @@ def test_read_luks1_and_the_rest_of_an_erased_header(tmp_path: Path) -> None:
     assert (disks[str(half)].kind, disks[str(half)].uuid) == ("damaged", "5ad86002-d295-48a5-bbc2-9477be0a7d6f")
 
 
+def test_a_header_under_something_else_is_a_damaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "half.img"
+    path.write_bytes(bytes(8192))
+    rows = json.loads(dump("bookworm", "wipefs_luks"))
+    rows["signatures"] += [{"device": "half.img", "type": name, "uuid": "77"} for name in ("PMBR", "gpt")]
+    run = Recording(wipefs=json.dumps(rows))
+    disk = resource(wish(device=str(path)), run=run).read().disks[str(path)]
+    assert (disk.kind, disk.uuid) == ("damaged", "5ad86002-d295-48a5-bbc2-9477be0a7d6f")
+
+
+def test_what_a_killed_backup_left_is_left_of_the_header_too(tmp_path: Path) -> None:
+    files = {suffix: tmp_path / f"luks-a-{UUID}{suffix}" for suffix in (".img", ".new", ".binding")}
+    for file in files.values():
+        file.touch()
+    path = tmp_path / "blank.img"
+    path.write_bytes(bytes(8192))
+    named = replace(wish("absent", device=str(path)), erase=UUID)
+    devices = resource(named, backup=str(tmp_path))
+    for step in devices.plan(devices.read()).steps:
+        step.apply()
+    assert not [file for file in files.values() if file.exists()]
+    assert devices.plan(devices.read()).steps == []
+
+
 def test_damaged_token_names_the_device(tmp_path: Path) -> None:
     disk = head(tmp_path, "trixie")
-    data = json.dumps({"keyslots": {}, "tokens": {"0": {"type": "clevis", "keyslots": []}}})
+    data = json.dumps({"keyslots": {}, "digests": {}, "tokens": {"0": {"type": "clevis", "keyslots": []}}})
     with pytest.raises(ClusterError, match=f"{disk}: its clevis token"):
         resource(wish(device=str(disk)), run=Recording(data)).read()
 
@@ -1014,9 +1087,34 @@ def test_kernel(kernel: Kernel) -> None:
     assert kernel.users("254:3") == ("mount /bricks/gv0",)
     assert kernel.users("8:16") == ("swap",)
     assert kernel.size("8:0") == GIB
-    assert kernel.mappers() == {"6cd5edc1a2d9419a92b66e4b15486770": ("luks-gv-0", "254:3")}
+    below = frozenset({"254:3", "8:1", "8:0"})
+    assert kernel.mappers() == [Mapper("luks-gv-0", "254:3", "6cd5edc1a2d9419a92b66e4b15486770", below)]
     assert kernel.below("254:3") == {"254:3", "8:1", "8:0"}
     assert kernel.users("9:9") == ()
+
+
+@pytest.mark.parametrize(
+    ("number", "uuid", "users"),
+    [
+        ("8:0", UUID, ("partition sda1",)),
+        ("8:1", UUID, ()),
+        ("8:1", UUID.replace("6", "7"), ("device luks-gv-0",)),
+        ("8:16", UUID, ("swap",)),
+    ],
+)
+def test_of_what_uses_a_disk_its_own_mapper_alone_allows_a_restore(
+    tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, number: str, uuid: str, users: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(Kernel, "number", staticmethod(lambda _: number))
+    disk, source = head(tmp_path, "trixie"), head(tmp_path, "trixie", "source")
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    wanted = restoring.Wanted(uuid, disk.stat().st_size, sha256)
+    options: dict[str, Any] = {"source": str(source), "backup_dir": str(tmp_path), "kernel": kernel}
+    header = restoring.DiskHeader(str(disk), "gv0", wanted, Recording(), replaces="gv0", **options)
+    state = header.read()
+    assert state.users == users
+    refused = " ".join(header.plan(replace(state, sha256="another")).refusals)
+    assert (f"{disk} is in use by {', '.join(users)}" in refused) is bool(users)
 
 
 # Changing
@@ -1050,6 +1148,42 @@ def test_keys_are_tried_only_where_it_matters(tmp_path: Path) -> None:
     absent = replace(keyed(), key=luks.Key(file=str(tmp_path / "none")))
     disk, _ = tried(tmp_path, absent, {"0": str(tmp_path / "none")})
     assert disk.key_slots == ()
+
+
+def test_a_keyslot_that_opens_something_else_is_no_keyslot_of_a_key(tmp_path: Path) -> None:
+    data = json.loads(dump("trixie", "tang"))
+    data["keyslots"]["2"] = data["keyslots"]["0"]
+    data["digests"]["1"] = {**data["digests"]["0"], "keyslots": ["2"], "segments": []}
+    path = str(head(tmp_path, "trixie"))
+    run = Recording(json.dumps(data))
+    run.keys = {"0": "pp", "2": "rk"}
+    devices = resource(replace(keyed(), device=path, name="luks-x"), run=run)
+    state = devices.read()
+    disk = state.disks[path]
+    assert (disk.key_slots, disk.recovery_slots, disk.keyslots) == ((0,), (), (0, 1, 2))
+    steps = [step.sentence for step in devices.plan(state).steps]
+    assert f"add the recovery key of {path} in keyslot 3, and prove that it opens" in steps
+    # A binding there is none, and none of ours.
+    data["tokens"]["7"] = {**data["tokens"]["0"], "keyslots": ["2"]}
+    run.dump = json.dumps(data)
+    assert devices.read().disks[path].bindings == disk.bindings
+    # With nothing else in it, a header has no key.
+    only = {**data, "keyslots": {"2": data["keyslots"]["2"]}, "tokens": {}}
+    run.dump = json.dumps(only)
+    assert "carries LUKS2 without a key" in devices.plan(devices.read()).refusals[0]
+
+
+def test_a_key_of_an_unbound_keyslot_opens_nothing(tmp_path: Path) -> None:
+    class Unbound(Recording):
+        def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+            if "open" in argv:
+                raise CommandFailed(f"cryptsetup open failed with exit code 1: {self.wipefs}")
+            return super().__call__(argv, **options)
+
+    said = Unbound(wipefs="No usable keyslot is available.")
+    assert reading.Reader(said, Binder().parse, "/backup").opens("/dev/a", luks.Key("pp")) is False
+    with pytest.raises(CommandFailed, match="in use"):
+        reading.Reader(Unbound(wipefs="in use"), Binder().parse, "/backup").opens("/dev/a", luks.Key("pp"))
 
 
 def test_recovery_key_travels_on_standard_input(tmp_path: Path) -> None:
@@ -1133,6 +1267,50 @@ def test_a_disk_that_changed_meanwhile_is_not_erased(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="was not erased: it carries the LUKS2 header"):
         plan.steps[0].apply()
     assert run.calls == []
+
+
+class Torn(Failing):
+    """A cryptsetup that finds no header, and a wipefs that does nothing."""
+
+    def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+        return Completed(0, "", "") if argv[:2] == ["wipefs", "--all"] else super().__call__(argv, **options)
+
+
+def stopping(error: BaseException) -> Callable[[int], None]:
+    """Return an fsync after which nothing comes."""
+
+    def fsync(_handle: int) -> None:
+        raise error
+
+    return fsync
+
+
+def test_keyslots_go_before_the_header_that_tells_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = head(tmp_path, "trixie")
+    uuid = reading.uuid_of(path.read_bytes())
+    first = path.read_bytes()[: reading.BINARY_HEADER]
+    path.write_bytes(first + b"\xa5" * 0x3000 + first + b"\xa5" * 12001)
+    wanted = replace(wish("absent", device=str(path)), name="luks-x", erase=uuid)
+    devices = resource(wanted, run=Torn(f"Device {path} is not a valid LUKS device."), backup=str(tmp_path / "backup"))
+    (erase,) = devices.plan(devices.read()).steps
+    monkeypatch.setattr(os, "fsync", stopping(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        erase.apply()
+    assert path.read_bytes() == first + bytes(0x3000) + first + bytes(12001)
+    (again,) = devices.plan(devices.read()).steps
+    monkeypatch.undo()
+    again.apply()
+    assert not path.read_bytes().strip(b"\0")
+
+
+def test_a_disk_that_takes_no_zeros_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = head(tmp_path, "trixie")
+    wanted = replace(wish("absent", device=str(path)), name="luks-x", erase=reading.uuid_of(path.read_bytes()))
+    devices = resource(wanted, run=Torn("is not a valid LUKS device."), backup=str(tmp_path / "backup"))
+    (erase,) = devices.plan(devices.read()).steps
+    monkeypatch.setattr(os, "fsync", stopping(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(ClusterError, match=f"{path} cannot be overwritten: Input/output error; its keyslots may still"):
+        erase.apply()
 
 
 def test_no_disk_is_formatted_without_its_keyfile(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Generic, Optional
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEY_SECONDS,
     LABEL_LENGTH,
-    NO_KEY,
+    LUKS,
     Binder,
     Binding,
     Disk,
@@ -23,8 +23,10 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.proving import Prover
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
-    LUKS,
+    BINARY_HEADER,
+    SECOND,
     Reader,
+    fits,
     head,
     is_luks2,
     uuid_of,
@@ -37,6 +39,9 @@ from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 METADATA = "64k"
 # Room for a LUKS2 header, and a little more.
 TRIAL = 20 * 2**20
+COPIES = (0, *SECOND)
+# No LUKS2 header is longer: two copies, and the keyslots.
+HEADER_LIMIT = 2 * SECOND[-1] + 128 * 2**20
 
 
 class Changer(Generic[Policy]):
@@ -128,21 +133,27 @@ class Changer(Generic[Policy]):
             raise ClusterError(f"{wish.device} is no longer what it was, there is {found} now; nothing was wiped")
         self.tool(["wipefs", "--all", "--", wish.device])
 
-    def erase(self, wish: Wish[Policy]) -> None:
-        """Destroy all keyslots, then both copies of the header."""
+    def erase(self, wish: Wish[Policy], signatures: tuple[str, ...]) -> None:
+        """Destroy all keyslots, then both copies of the header and what else was found."""
         users, found = self._reader.users(wish.device), head(wish.device) or b""
         if users:
             raise ClusterError(f"{wish.device} was not erased: it is in use by {', '.join(users)}")
         if is_luks2(found) and uuid_of(found) != wish.erase:
             raise ClusterError(f"{wish.device} was not erased: it carries the LUKS2 header {uuid_of(found)} now")
+        now = () if is_luks2(found) else self._reader.signatures(wish.device)
+        if now != signatures:
+            there = ", ".join(now) or "nothing"
+            raise ClusterError(f"{wish.device} is no longer what it was, there is {there} now; nothing was erased")
         if self._reader.dump(wish.device):
             self.tool(["cryptsetup", "erase", "--batch-mode", wish.device])
-        self.tool(["wipefs", "--all", "--types", LUKS, "--", wish.device])
+        else:
+            _overwrite(wish.device)
+        self.tool(["wipefs", "--all", "--types", ",".join(signatures) or LUKS, "--", wish.device])
 
     @staticmethod
     def forget(path: str) -> None:
         """Remove the backup of an erased header: it would bring the keys back to life."""
-        for suffix in (".img", ".binding", ".formatting"):
+        for suffix in (Path(path).suffix, ".binding", ".formatting"):
             Path(path).with_suffix(suffix).unlink(missing_ok=True)
         sync(Path(path).parent)
 
@@ -286,8 +297,26 @@ class Changer(Generic[Policy]):
             if key.file and not os.path.exists(key.file):
                 continue
             names = [wish.device, wish.name]
-            done = self._run([*argv, *key.arguments, *names], stdin=key.stdin, ok=(0, NO_KEY), timeout=KEY_SECONDS)
-            if done.rc == 0:
+            if fits(self._run, [*argv, *key.arguments, *names], key):
                 return
         if not self._binder.unlock(wish.device, wish.name):
             raise ClusterError(f"{wish.device} was not opened: no valid passphrase and no binding decrypts")
+
+
+def _overwrite(device: str) -> None:
+    """Write zeros wherever keyslots may be, then where a copy of the header may begin: that tells what is there."""
+    try:
+        with open(device, "r+b") as disk:
+            end = min(disk.seek(0, os.SEEK_END), HEADER_LIMIT)
+            places = range(0, end, BINARY_HEADER)
+            for starts in ([at for at in places if at not in COPIES], [at for at in places if at in COPIES]):
+                for start in starts:
+                    disk.seek(start)
+                    disk.write(bytes(min(BINARY_HEADER, end - start)))
+                disk.flush()
+                os.fsync(disk.fileno())
+    except OSError as error:
+        raise ClusterError(
+            f"{device} cannot be overwritten: {error.strerror}; its keyslots may still be there; check the disk and "
+            "its cable"
+        ) from error

@@ -17,6 +17,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
 # A name becomes that of a mapper, the header's label, and part of the name of its backup.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,79}")
 TAKEN = ("control",)
+# clevis hands the path to the shell without quotes.
+SPLIT_BY_SHELL = re.compile(r"[\s*?\[\\]")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -67,6 +69,10 @@ def _wish_faults(wish: Wish[Policy]) -> list[str]:
         found.append(f"its name is {wish.name!r}; take up to 80 letters, digits, and _ . + - after the first")
     if wish.key.text and wish.key.file:
         found.append("passphrase and keyfile are both given; leave one out")
+    if SPLIT_BY_SHELL.search(wish.key.file):
+        found.append(
+            f"keyfile is {wish.key.file!r}, and clevis takes no path with a space or any of * ? [ \\ in it; rename it"
+        )
     if wish.erase and wish.state != "absent":
         found.append(f"erase is given, and the state is {wish.state}; it goes with absent alone")
     if wish.erase and not UUID.fullmatch(wish.erase):

@@ -56,7 +56,7 @@ class LuksDevices(Generic[Policy]):
         disks = self._reader.disks({wish.device: wish.name for wish in self._wishes}, dump=dump)
         for wish in self._wishes:
             if wish.erase:
-                backups = tuple(str(path) for path in self._reader.backups(wish.erase))
+                backups = tuple(str(path) for path in self._reader.remains(wish.erase))
                 disks[wish.device] = replace(disks[wish.device], left_backups=backups)
         servers = self._binder.look({url for wish in self._wishes for url in self._urls(wish)})
         if dump:
@@ -69,7 +69,8 @@ class LuksDevices(Generic[Policy]):
     def _tried(self, wish: Wish[Policy], disk: Disk) -> Disk:
         """Try the declared keys where it matters which keyslots they open: each attempt takes as long as an unlock."""
         wants_key = wish.remove_passphrase or wish.state == "unbound"
-        if disk.kind != "luks2" or wish.state == "absent" or not (wish.recovery or wants_key):
+        told_by_header = disk.kind != "luks2" or bool(disk.reencryption) or wish.state == "absent"
+        if told_by_header or not (wish.recovery or wants_key):
             return disk
         recovery = tuple(slot for slot in disk.other_slots if self._reader.opens(wish.device, wish.recovery, slot))
         if not wants_key:
@@ -85,7 +86,7 @@ class LuksDevices(Generic[Policy]):
     def plan(self, state: State) -> Plan[State]:
         """Format, bind, clean up, back up, open or close, or give up each device in turn."""
         plan: Plan[State] = Plan(state)
-        plan.refusals += self._copies(state)
+        plan.refusals += self._copies(state) + self._twins(state)
         disks = {
             wish.device: DiskPlan(wish, state, plan, self._binder, self._changer, self._reader).make()
             for wish in self._wishes
@@ -94,7 +95,7 @@ class LuksDevices(Generic[Policy]):
         return plan
 
     def _copies(self, state: State) -> list[str]:
-        """Refuse disks with one header between them: mapper and backup could be those of either."""
+        """Refuse disks with one header between them: the backup could be that of either."""
         disks: dict[str, list[str]] = {}
         for wish in self._wishes:
             disks.setdefault(state.disks[wish.device].uuid, []).append(wish.device)
@@ -103,6 +104,17 @@ class LuksDevices(Generic[Policy]):
             "give it another one with cryptsetup luksUUID"
             for uuid, devices in disks.items()
             if uuid and len(devices) > 1
+        ]
+
+    @staticmethod
+    def _twins(state: State) -> list[str]:
+        """Refuse disks whose header is open on another one, declared or not."""
+        return [
+            f"{device} carries the LUKS header {disk.uuid}, which is open as {disk.twin} on another disk: one is a "
+            "copy; take it out of the machine, or give it another one with cryptsetup luksUUID; where that disk is "
+            f"gone, cryptsetup close {disk.twin}"
+            for device, disk in state.disks.items()
+            if disk.twin
         ]
 
     def view(self, state: State) -> dict[str, Any]:

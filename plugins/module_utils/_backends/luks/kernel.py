@@ -6,8 +6,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """An open LUKS mapper: its name, its ``major:minor``, its header's UUID without dashes, and all it stands on."""
+
+    name: str
+    number: str
+    uuid: str
+    below: frozenset[str] = frozenset()
 
 
 class Kernel:
@@ -44,6 +55,12 @@ class Kernel:
         holders = [self._holder(entry) for entry in sorted((home / "holders").glob("*"))]
         return (*parts, *holders, *self._mounts(number), *self._swaps(home.name))
 
+    def users_of(self, path: str) -> tuple[str, ...]:
+        """Return what holds the device at ``path``; nothing holds a file."""
+        number = self.number(path)
+        users = self.users(number) if number else ()
+        return ("something that claims it",) if number and not users and self.claimed(path) else users
+
     def _holder(self, entry: Path) -> str:
         name = entry / "dm/name"
         return f"device {name.read_text().strip() if name.exists() else entry.name}"
@@ -63,13 +80,14 @@ class Kernel:
         home = self._dir(number)
         return int((home / "size").read_text()) * 512 if home else 0
 
-    def mappers(self) -> dict[str, tuple[str, str]]:
-        """Return name and ``major:minor`` of every open LUKS mapper, by the UUID of its LUKS header."""
-        found = {}
+    def mappers(self) -> list[Mapper]:
+        """Return every open LUKS mapper; of a header and its copy there may be two."""
+        found = []
         for entry in (self._root / "sys/class/block").glob("dm-*"):
             parts = (entry / "dm/uuid").read_text().strip().split("-", 3)
             if parts[0] == "CRYPT" and parts[1].startswith("LUKS") and len(parts) == 4:
-                found[parts[2]] = (parts[3], (entry / "dev").read_text().strip())
+                number = (entry / "dev").read_text().strip()
+                found.append(Mapper(parts[3], number, parts[2], self.below(number)))
         return found
 
     def below(self, number: str) -> frozenset[str]:

@@ -12,6 +12,8 @@ Servers = Mapping[str, Optional[frozenset[str]]]
 Policy = TypeVar("Policy")
 PolicyIn = TypeVar("PolicyIn", contravariant=True)
 
+# What wipefs calls a LUKS header.
+LUKS = "crypto_LUKS"
 OWN_LABEL = "luks-"
 LABEL_LENGTH = 47
 # cryptsetup reads no more of a line.
@@ -22,6 +24,8 @@ PREFERRED = 2
 # How cryptsetup tells of a key that opens nothing, and of a header of which no copy is whole.
 NO_KEY = 2
 NO_HEADER = "is not a valid LUKS device"
+# How it tells of a key that opens a keyslot, and not the disk.
+NO_KEYSLOT = "No usable keyslot"
 
 
 class Binder(Protocol[PolicyIn]):
@@ -189,6 +193,8 @@ class Disk:
     left, and nobody has the key of. ``sector_size`` is in bytes. ``outlived`` are, of a disk without a LUKS2 header,
     the backups of headers that had its name, the latest last. ``dead`` are the keyslots of bindings that have the
     declared policy and unlock nothing, although a new one would; ``doubt`` says why a new one would not either.
+    ``unassigned`` are the keyslots whose key is not that of the data. ``reencryption`` is what the header demands while
+    its data is being reencrypted. ``twin`` is a mapper of its UUID that stands on another disk.
     """
 
     kind: str
@@ -214,6 +220,9 @@ class Disk:
     outlived: tuple[str, ...] = ()
     dead: tuple[int, ...] = ()
     doubt: str = ""
+    unassigned: tuple[int, ...] = ()
+    reencryption: str = ""
+    twin: str = ""
 
     @property
     def live(self) -> tuple[Binding, ...]:
@@ -227,9 +236,19 @@ class Disk:
 
     @property
     def other_slots(self) -> tuple[int, ...]:
-        """The keyslots that belong to no binding."""
+        """The keyslots that belong to no binding, and whose key is that of the data."""
         bound = {binding.keyslot for binding in self.bindings if not binding.foreign}
-        return tuple(slot for slot in self.keyslots if slot not in bound)
+        return tuple(slot for slot in self.keyslots if slot not in bound and slot not in self.unassigned)
+
+    @property
+    def keyless(self) -> bool:
+        """Whether it is LUKS2 that nothing opens."""
+        return self.kind == "luks2" and set(self.keyslots) <= set(self.unassigned)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What lies on it beside the remains of its header."""
+        return tuple(signature for signature in self.signatures if signature != LUKS)
 
     @property
     def orphans(self) -> tuple[Binding, ...]:

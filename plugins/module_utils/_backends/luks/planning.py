@@ -12,6 +12,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.ch
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEYSLOTS,
     LABEL_LENGTH,
+    LUKS,
     OWN_LABEL,
     Binder,
     Binding,
@@ -21,7 +22,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     State,
     Wish,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import LUKS, Reader
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 
 # Every label that the role encryption gives begins with it.
@@ -108,16 +109,22 @@ class DiskPlan(Generic[Policy]):
     def _damage_refusals(self) -> list[str]:
         if self.wish.state == "absent":
             return []
-        if self.disk.kind == "luks2" and not self.disk.keyslots:
+        if self.disk.reencryption:
+            return [
+                f"is being reencrypted ({self.disk.reencryption}), and is left alone; bring that to its end first: "
+                f"cryptsetup reencrypt --resume-only {self.wish.device}"
+            ]
+        if self.disk.keyless:
             return [
                 "carries LUKS2 without a key, and was not being formatted: restore its header with restore_header.yml, "
                 "or give it up: state absent with erase"
             ]
         if self.disk.kind != "damaged":
             return []
+        others = f" beside {', '.join(self.disk.beside)}" if self.disk.beside else ""
         return [
-            "carries LUKS2 with a damaged header, and is never wiped; mend it with cryptsetup repair, which needs one "
-            "whole copy of the header, or with restore_header.yml, or give it up: state absent with erase"
+            f"carries LUKS2 with a damaged header{others}, and is never wiped; mend it with cryptsetup repair, which "
+            "needs one whole copy of the header, or with restore_header.yml, or give it up: state absent with erase"
         ]
 
     def _foreign_refusals(self) -> list[str]:
@@ -140,7 +147,10 @@ class DiskPlan(Generic[Policy]):
         names = [name for name, uuid in self.state.mappers.items() if uuid == wish.erase.replace("-", "")]
         if wish.erase and disk.uuid and disk.kind in ("luks2", "unfinished", "damaged") and disk.uuid != wish.erase:
             return [f"carries the LUKS2 header {disk.uuid}, and erase names {wish.erase}; nothing is erased"]
-        if names and disk.kind != "luks2":
+        users = [user for user in disk.users if user != f"device {disk.mapper}"]
+        if wish.erase and users and disk.kind in ("unfinished", "damaged"):
+            return [f"is in use by {', '.join(users)}, and what is in use is not erased; take it out of use first"]
+        if names and disk.uuid != wish.erase:
             return [f"does not carry {wish.erase}, which is open as {names[0]}; compare device and erase"]
         if disk.left_backups and disk.uuid != wish.erase:
             others = [device for device, other in self.state.disks.items() if other.uuid == wish.erase]
@@ -249,8 +259,10 @@ class DiskPlan(Generic[Policy]):
         wish, disk = self.wish, self.disk
         self._mapper()
         if wish.erase and disk.uuid == wish.erase and disk.kind in ("luks2", "unfinished", "damaged"):
-            sentence = f"erase all keyslots and the LUKS2 header {disk.uuid} of {wish.device}; its data is lost"
-            self._add(sentence, self.changer.erase, wish)
+            others = f", and wipe {', '.join(disk.beside)}" if disk.beside else ""
+            header = f"the LUKS2 header {disk.uuid} of {wish.device}"
+            sentence = f"erase all keyslots and {header}{others}; its data is lost"
+            self._add(sentence, self.changer.erase, wish, disk.signatures)
             self.disk = Disk("blank", disk.size)
         if self.disk.kind == "blank":
             for path in disk.left_backups:

@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel, Mapper
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEY_SECONDS,
+    LUKS,
     NO_HEADER,
     NO_KEY,
+    NO_KEYSLOT,
     PREFERRED,
     Binding,
     Disk,
@@ -28,8 +30,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 MAGIC = b"LUKS\xba\xbe"
 BY_UUID = "/dev/disk/by-uuid"
-# What wipefs calls a LUKS header.
-LUKS = "crypto_LUKS"
 CLEVIS_KDF = ("pbkdf2", 1000)
 VERSION_AT = slice(6, 8)
 LABEL_AT = slice(24, 72)
@@ -37,6 +37,8 @@ UUID_AT = slice(168, 208)
 UUID_LENGTH = 36
 # The binary header with sequence number and checksum: two headers with equal ones are equal as a whole.
 BINARY_HEADER = 4096
+# The sizes that one copy of a header may have are the places at which the second one may begin.
+SECOND = tuple(0x4000 << step for step in range(9))
 
 
 class Reader:
@@ -68,15 +70,23 @@ class Reader:
                 disks[device] = Disk("missing")
                 continue
             disk = self._disk(device, names[device], found, signatures.get(device, []), dump)
-            name, number = mappers.get(disk.uuid.replace("-", ""), ("", ""))
-            users = self.kernel.users(number) if name else ()
             beneath = self.kernel.number(device) in below
-            disks[device] = replace(disk, mapper=name, mapper_users=users, holds_backups=beneath)
+            disks[device] = replace(self._mapped(device, disk, mappers), holds_backups=beneath)
         return disks
+
+    def _mapped(self, device: str, disk: Disk, mappers: list[Mapper]) -> Disk:
+        """Return a disk with its mapper: that of its UUID, and above this very disk unless a file stands for it."""
+        number = self.kernel.number(device)
+        alike = [mapper for mapper in mappers if mapper.uuid == disk.uuid.replace("-", "")]
+        own = [mapper for mapper in alike if not number or number in mapper.below]
+        twin = next((mapper.name for mapper in alike if mapper not in own), "")
+        if not own:
+            return replace(disk, twin=twin)
+        return replace(disk, mapper=own[0].name, mapper_users=self.kernel.users(own[0].number), twin=twin)
 
     def mappers(self) -> dict[str, str]:
         """Return the UUID of the LUKS header behind each open mapper."""
-        return {name: uuid for uuid, (name, _) in self.kernel.mappers().items()}
+        return {mapper.name: mapper.uuid for mapper in self.kernel.mappers()}
 
     def signatures(self, device: str) -> tuple[str, ...]:
         """Return the types of all signatures on a device."""
@@ -84,9 +94,7 @@ class Reader:
 
     def users(self, device: str) -> tuple[str, ...]:
         """Return what holds a device."""
-        number = self.kernel.number(device)
-        users = self.kernel.users(number) if number else ()
-        return ("something that claims it",) if number and not users and self.kernel.claimed(device) else users
+        return self.kernel.users_of(device)
 
     def opens(self, device: str, key: Key, slot: Optional[int] = None) -> bool:
         """Tell whether a key opens a keyslot, or any of them; a file that is not there opens none."""
@@ -94,15 +102,14 @@ class Reader:
             return False
         argv = ["cryptsetup", "open", "--test-passphrase", "--type", "luks2", *key.arguments]
         argv += [] if slot is None else ["--key-slot", str(slot)]
-        done = self._run([*argv, device], stdin=key.stdin, ok=(0, NO_KEY), timeout=KEY_SECONDS)
-        return done.rc == 0
+        return fits(self._run, [*argv, device], key)
 
     def _disk(self, device: str, name: str, found: bytes, signatures: list[Json], dump: bool) -> Disk:
         number = self.kernel.number(device)
         size = self.kernel.size(number) if number else os.stat(device).st_size
         if not is_luks2(found):
-            uuids = {row.get("uuid") or "" for row in signatures}
-            uuid = uuids.pop() if types(signatures) == (LUKS,) and len(uuids) == 1 else ""
+            uuids = {row.get("uuid") or "" for row in signatures if row["type"] == LUKS}
+            uuid = uuids.pop() if len(uuids) == 1 else ""
             outlived = tuple(str(path) for path in backups_of(self.backup_dir, name))
             return Disk(_kind(found, signatures), size, types(signatures), self.users(device), uuid, outlived=outlived)
         disk = Disk("unread", size, uuid=uuid_of(found), label=text_of(found[LABEL_AT]))
@@ -120,6 +127,8 @@ class Reader:
             kind="luks2",
             sector_size=_sector_size(data),
             keyslots=keyslots,
+            unassigned=_unassigned(data),
+            reencryption=_reencryption(data),
             tokens=tokens,
             bindings=bindings,
             saved=bool(saved),
@@ -150,8 +159,11 @@ class Reader:
     def _metadata(self, device: str, data: Json) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
         keyslots = tuple(sorted(int(slot) for slot in data["keyslots"]))
         tokens = tuple(sorted(int(token) for token in data["tokens"]))
+        apart = {str(slot) for slot in _unassigned(data)}
+        # What a token yields for a keyslot of another key opens nothing: that is none of ours.
+        ours = [token for token in tokens if apart.isdisjoint(data["tokens"][str(token)]["keyslots"])]
         try:
-            bindings = tuple(self._binding(token, data["tokens"][str(token)], data["keyslots"]) for token in tokens)
+            bindings = tuple(self._binding(token, data["tokens"][str(token)], data["keyslots"]) for token in ours)
         except ClusterError as error:
             raise ClusterError(f"{device}: {error}") from error
         return keyslots, tokens, _marked([binding for binding in bindings if binding])
@@ -186,6 +198,10 @@ class Reader:
         bound = any(slot in token["keyslots"] for token in data["tokens"].values())
         return int(slot) if _by_clevis(data["keyslots"].get(slot, {})) and not bound else None
 
+    def remains(self, uuid: str) -> list[Path]:
+        """Return all files that hold a header, those that a killed run had not finished included."""
+        return sorted([*self.backups(uuid), *self.backup_dir.glob(f"*-{glob.escape(uuid)}.new")])
+
     def backups(self, uuid: str) -> list[Path]:
         """Return all backups of a header, whatever the name of its device was."""
         return sorted(self.backup_dir.glob(f"*-{glob.escape(uuid)}.img"))
@@ -209,6 +225,16 @@ def backups_of(folder: Path, name: str) -> list[Path]:
     """Return the backups of all headers that had this name, the latest last."""
     found = folder.glob(f"{glob.escape(name)}-{'?' * UUID_LENGTH}.img")
     return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def fits(run: Run, argv: list[str], key: Key) -> bool:
+    """Tell whether cryptsetup takes a key for what ``argv`` asks; one of an unbound keyslot opens no disk."""
+    try:
+        return run(argv, stdin=key.stdin, ok=(0, NO_KEY), timeout=KEY_SECONDS).rc == 0
+    except CommandFailed as error:
+        if NO_KEYSLOT not in str(error):
+            raise
+        return False
 
 
 def head(path: str) -> Optional[bytes]:
@@ -235,6 +261,18 @@ def _by_clevis(keyslot: Json) -> bool:
     return (kdf.get("type"), kdf.get("iterations")) == CLEVIS_KDF
 
 
+def _unassigned(data: Json) -> tuple[int, ...]:
+    """Return the keyslots whose key is not that of the data: unbound ones, and what a reencryption needs."""
+    used = {slot for digest in data["digests"].values() if digest["segments"] for slot in digest["keyslots"]}
+    return tuple(sorted(int(slot) for slot in data["keyslots"] if slot not in used))
+
+
+def _reencryption(data: Json) -> str:
+    """Return what a header demands of a cryptsetup while its data is being reencrypted, else an empty text."""
+    demands = data["config"].get("requirements", {}).get("mandatory", [])
+    return next((demand for demand in demands if "reencrypt" in demand), "")
+
+
 def _header_size(data: Json) -> int:
     """Return the size of a LUKS2 header in bytes: two copies of its binary and its JSON part, and the keyslots."""
     config = data["config"]
@@ -250,8 +288,9 @@ def _kind(found: bytes, signatures: list[Json]) -> str:
     """Return what a device is that does not begin with a LUKS2 header."""
     if found.startswith(MAGIC) and int.from_bytes(found[VERSION_AT], "big") == 1:
         return "luks1"
-    # One of the two copies of a LUKS2 header: the other was overwritten, or wiped by a run that was killed.
-    if types(signatures) == (LUKS,):
+    # One of the two copies of a LUKS2 header: the other was overwritten, perhaps by what else is there now, or wiped by
+    # a run that was killed.
+    if LUKS in types(signatures):
         return "damaged"
     return "foreign" if signatures else "blank"
 

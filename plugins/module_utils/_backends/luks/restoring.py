@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import OWN_LABEL
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import LUKS, OWN_LABEL
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
     BINARY_HEADER,
     MAGIC,
+    SECOND,
     UUID_AT,
     UUID_LENGTH,
     backups_of,
@@ -31,8 +33,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 SECOND_MAGIC = b"SKUL\xba\xbe"
-# The sizes that one copy of a header may have are the places at which the second one may begin.
-SECOND = tuple(0x4000 << step for step in range(9))
 SIZE_AT = slice(8, 16)
 HASH_AT = slice(72, 104)
 SUM_AT = slice(448, 512)
@@ -53,7 +53,7 @@ class State:
     """The disk as it is.
 
     ``uuids`` are those of all remains of headers, ``intact`` whether one copy is whole, ``current`` whether that is a
-    copy of the wanted header, whose keyslots may be damaged nevertheless.
+    copy of the wanted header, whose keyslots may be damaged nevertheless. ``signatures`` are those of all but a header.
     """
 
     size: int
@@ -62,6 +62,7 @@ class State:
     intact: bool = False
     current: bool = False
     signatures: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
 
 
 def _whole(data: bytes) -> bool:
@@ -97,6 +98,7 @@ class DiskHeader:
         source: str,
         replaces: Optional[str],
         backup_dir: str,
+        kernel: Optional[Kernel] = None,
     ) -> None:
         self._device = device
         self._name = name
@@ -105,6 +107,7 @@ class DiskHeader:
         self._source = Path(source)
         self._replaces = replaces
         self._backup_dir = Path(backup_dir)
+        self._kernel = kernel or Kernel()
 
     def read(self) -> State:
         """Read as much of the disk as a header takes, and change nothing."""
@@ -126,7 +129,8 @@ class DiskHeader:
             uuids=tuple(sorted({text_of(copy[UUID_AT]) for copy in found})),
             intact=bool(whole),
             current=any(copy[:BINARY_HEADER] in heads for copy in whole),
-            signatures=() if found else self._signatures(),
+            signatures=self._signatures(),
+            users=self._users(),
         )
 
     def blank(self) -> State:
@@ -143,7 +147,14 @@ class DiskHeader:
         return data
 
     def _signatures(self) -> tuple[str, ...]:
-        return types(wipefs(self._run, [self._device])[self._device])
+        rows = wipefs(self._run, [self._device])[self._device]
+        return tuple(signature for signature in types(rows) if signature != LUKS)
+
+    def _users(self) -> tuple[str, ...]:
+        """Return what holds the disk, but for the mapper of the wanted header, whose data stays what it is."""
+        uuid = self._wanted.uuid.replace("-", "")
+        own = [f"device {mapper.name}" for mapper in self._kernel.mappers() if mapper.uuid == uuid]
+        return tuple(user for user in self._kernel.users_of(self._device) if user not in own)
 
     def plan(self, state: State) -> Plan[State]:
         """Refuse what is not this disk or not damaged; else keep what is there, and restore."""
@@ -162,6 +173,11 @@ class DiskHeader:
         device, wanted = self._device, self._wanted
         if state.size != wanted.size:
             yield f"{device} has {state.size} bytes, the disk of this header had {wanted.size}; it is another disk"
+        if state.users:
+            yield (
+                f"{device} is in use by {', '.join(state.users)}, and a header would destroy that; take it out of use "
+                "first"
+            )
         others = [uuid for uuid in state.uuids if uuid != wanted.uuid]
         if others:
             yield f"{device} carries the header {', '.join(others)}, not {wanted.uuid}; it is another disk"
@@ -180,9 +196,10 @@ class DiskHeader:
                 f"since; if it shall be replaced all the same, name it: replace={self._name}"
             )
         elif state.signatures:
+            beside = "beside what is left of its header" if state.uuids else "and no remains of a header"
             yield (
-                f"{device} holds {', '.join(state.signatures)} and no remains of a header; if that may be lost, "
-                f"name it: replace={self._name}"
+                f"{device} holds {', '.join(state.signatures)} {beside}; if that may be lost, name it: "
+                f"replace={self._name}"
             )
 
     @property
