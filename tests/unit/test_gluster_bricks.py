@@ -159,6 +159,13 @@ B3 = [f"{node}:/bricks/b3/brick" for node in NODES]
 SHRUNK = {"bricks_purge": True, "allow": ["shrink"]}
 
 
+def rebalance_of(name: str) -> str:
+    """Return the id of the rebalance that a recorded ``volume status`` lists."""
+    found = re.search(r"<type>Rebalance</type>\s*<id>([0-9a-f-]{36})</id>", text(name))
+    assert found
+    return found[1]
+
+
 def test_nothing_is_to_do(tmp_path: Path) -> None:
     run = Fake()
     assert planned(run, item("b1", "b2", **SHRUNK, options_purge=True, rebalance="full"), tmp_path) == []
@@ -380,9 +387,9 @@ def test_new_bricks_are_balanced(tmp_path: Path, rebalance: str, start: list[str
     assert run.changes == [
         ["volume", "set", "gv2", BALANCE, "no"],
         ["volume", "add-brick", "gv2", *B3],
-        ["volume", "rebalance", "gv2", *start],
         # A run that dies while it waits, or waits in vain, has no other one begin it anew.
         ["volume", "set", "gv2", BALANCE, f"{rebalance} begun"],
+        ["volume", "rebalance", "gv2", *start],
         ["volume", "rebalance", "gv2", "status"],
         ["volume", "set", "gv2", BALANCE, mark],
     ]
@@ -441,8 +448,8 @@ def test_a_rebalance_that_an_interrupted_run_began_is_waited_for(tmp_path: Path)
     found.steps[0].apply()
     assert [words[3:] for words in run.changes] == [
         ["status"],
+        [BALANCE, f"full begun after {rebalance_of('status_rebalancing')}"],
         ["start"],
-        [BALANCE, "full begun"],
         ["status"],
         [BALANCE, "yes"],
     ]
@@ -455,8 +462,8 @@ def test_a_rebalance_that_an_interrupted_run_began_is_waited_for(tmp_path: Path)
         ("status_rebalanced", False, []),
         ("status_rebalancing", True, [["status"], [BALANCE, "yes"]]),
         ("status_rebalanced", True, [["status"], [BALANCE, "yes"]]),
-        ("status", True, [["start"], [BALANCE, "full begun"], ["status"], [BALANCE, "yes"]]),
-        ("status", False, [["start"], [BALANCE, "full begun"]]),
+        ("status", True, [[BALANCE, "full begun"], ["start"], ["status"], [BALANCE, "yes"]]),
+        ("status", False, [[BALANCE, "full begun"], ["start"]]),
     ],
 )
 def test_a_rebalance_that_was_not_waited_for_is_not_taken_for_done(
@@ -484,6 +491,18 @@ def test_what_was_balanced_before_bricks_came_is_balanced_again(tmp_path: Path) 
 
     planned(run, wanted, tmp_path, begun)
     assert [words[3:] for words in run.changes if words[1] == "rebalance"] == [["start"], ["status"]]
+
+
+def test_a_rebalance_that_did_not_come_to_its_start_is_started(tmp_path: Path) -> None:
+    """The run died between the mark and the start: what is listed is the one before."""
+    run = Fake(**{"volume status": "status_rebalanced", "volume rebalance status": "rebalance_status"})
+
+    def begun(state: Cluster) -> Cluster:
+        marked = with_options(**{BALANCE_MARK: f"full begun after {rebalance_of('status_rebalanced')}"})(state)
+        return with_heals(Cli(Fake(), str(tmp_path), "", 0), marked, ["gv2"])
+
+    planned(run, item("b1", "b2", rebalance="full"), tmp_path, begun)
+    assert ["start"] in [words[3:] for words in run.changes]
 
 
 @pytest.mark.parametrize("state", ["started", "stopped", "present"])

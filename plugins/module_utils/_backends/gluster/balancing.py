@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Call, Moved
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Volume
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Task, Volume
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.shrinking import (
     is_sharded,
     may_hold_data,
@@ -59,30 +59,41 @@ def _in_the_way(draft: Draft, have: Volume) -> list[str]:
     return troubles(have, replace(draft.state, tasks={have.name: others}))
 
 
+def _begun(rebalance: str, last: Task | None) -> str:
+    """Return the mark of a rebalance that has begun; without one after the ``last`` it did not come to that."""
+    return rebalance + BEGUN + (f" after {last.uuid}" if last else "")
+
+
+def _is_ours(draft: Draft, last: Task) -> bool:
+    """Say whether the last rebalance is the one of the mark, as the volume has it after this run's growth."""
+    kind, mark = draft.wanted.rebalance, draft.options.get(BALANCE, "")
+    counts = last.status.endswith(("in progress", "completed"))
+    return counts and mark.startswith(kind + BEGUN) and mark != _begun(kind, last)
+
+
 def _rebalance(draft: Draft, have: Volume) -> None:
     wanted = draft.wanted
     words, mark, _enough = KINDS[wanted.rebalance]
-    begun = wanted.rebalance + BEGUN
     over = Moved(
         ("volume", "rebalance", have.name, "status"),
         wanted.timeout,
         f"run again; gluster volume rebalance {have.name} stop gives up",
     )
-    states = [task.status for task in draft.state.tasks.get(have.name, ()) if task.kind == "Rebalance"]
-    runs = any(status.endswith("in progress") for status in states)
-    # After the growth that this run may have planned: what ran before that knows nothing of the new bricks.
-    ours = draft.options.get(BALANCE) == begun and (runs or "completed" in states)
+    last = next((task for task in draft.state.tasks.get(have.name, ()) if task.kind == "Rebalance"), None)
+    runs = last is not None and last.status.endswith("in progress")
+    ours = last is not None and _is_ours(draft, last)
     if ours and not wanted.wait:
         if runs:
             draft.warn("its rebalance goes on")
         return
     calls: list[Call] = [over] if runs and not ours else []
     if not ours:
-        calls += [("rebalance", have.name, *words), ("set", have.name, BALANCE, begun)]
+        # Before it starts, as its process reads the volume's options then.
+        begun = _begun(wanted.rebalance, last)
+        calls += [("set", have.name, BALANCE, begun), ("rebalance", have.name, *words)]
+        mark = mark if wanted.wait else begun
     if wanted.wait:
         calls += [over, ("set", have.name, BALANCE, mark)]
-    else:
-        mark = begun
     draft.step(
         f"rebalance volume {have.name} ({wanted.rebalance})" + ("" if wanted.wait else ", without waiting for it"),
         *calls,

@@ -90,6 +90,7 @@ class Task:
     kind: str
     status: str
     bricks: frozenset[str] = frozenset()
+    uuid: str = ""
 
     @property
     def active(self) -> bool:

@@ -105,6 +105,7 @@ def _parse_task(element: ET.Element) -> Task:
         kind=element.findtext("type") or "task",
         status=element.findtext("statusStr") or "unknown",
         bricks=frozenset(brick.text or "" for brick in element.iterfind("params/brick")),
+        uuid=element.findtext("id") or "",
     )
 
 
