@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -472,7 +473,10 @@ def test_erase_is_refused() -> None:
     assert "is labelled luks-b" in refusals(replace(DONE, uuid=UUID, label="luks-b"), named)
     assert "is LUKS1" in refusals(luks.Disk("luks1", GIB, uuid=UUID), named)
     held = luks.Disk("damaged", GIB, ("crypto_LUKS", "gpt"), ("partition a1",), UUID)
-    assert "is in use by partition a1, and what is in use is not erased" in refusals(held, named)
+    assert "is in use by partition a1, and what is in use is not erased; if nothing on these" in refusals(held, named)
+    assert "sudo partx --delete /dev/a" in refusals(held, named)
+    mounted = replace(held, users=("partition a1", "mount /x"))
+    assert "is not erased; take it out of use first" in refusals(mounted, named)
     elsewhere = {"luks-b": UUID.replace("-", "")}
     blank = luks.Disk("blank", GIB, left_backups=("/backup/x",))
     assert "is open as luks-b; compare device and erase" in refusals(blank, named, mappers=elsewhere)
@@ -1079,6 +1083,13 @@ def kernel(tmp_path: Path) -> Kernel:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(tmp_path / target)
     return Kernel(tmp_path)
+
+
+def test_a_mapper_outlives_its_disk(tmp_path: Path, kernel: Kernel) -> None:
+    """The kernel keeps the link to a disk that vanished while it was open."""
+    shutil.rmtree(tmp_path / "sys/devices/sda")
+    (mapper,) = kernel.mappers()
+    assert (mapper.name, mapper.below) == ("luks-gv-0", frozenset({"254:3"}))
 
 
 def test_kernel(kernel: Kernel) -> None:

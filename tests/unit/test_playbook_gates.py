@@ -378,8 +378,9 @@ def test_new_nodes_before_the_old_ones_are_told_as_such() -> None:
     assert ask["check_mode"] is True
     known: dict[str, Any] = {"ansible_play_hosts": ["node4", "node1"], "groups": {"nodes": ["node4", "node1"]}}
     task = "See that the new nodes come after the old ones"
-    assert "Write new nodes after those of the pool" in refusal(
-        "add_nodes", task, __add_pool={"available": False}, **known
+    says = refusal("add_nodes", task, __add_pool={"available": False}, **known)
+    assert says.startswith(
+        "node4 is in no pool; the inventory has node4, node1. Write new nodes after those of the pool"
     )
 
 

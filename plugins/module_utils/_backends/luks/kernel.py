@@ -6,9 +6,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
+
+PARTITION = "partition "
+
+
+def out_of_use(users: Sequence[str], path: str) -> str:
+    """Return how a device comes out of use; partitions are nothing that could be closed."""
+    if all(user.startswith(PARTITION) for user in users):
+        return f"if nothing on these is needed, sudo partx --delete {path} makes the kernel forget them"
+    return "take it out of use first"
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Kernel:
         home = self._dir(number)
         if home is None:
             return ()
-        parts = [f"partition {entry.parent.name}" for entry in sorted(home.glob("*/partition"))]
+        parts = [f"{PARTITION}{entry.parent.name}" for entry in sorted(home.glob("*/partition"))]
         holders = [self._holder(entry) for entry in sorted((home / "holders").glob("*"))]
         return (*parts, *holders, *self._mounts(number), *self._swaps(home.name))
 
@@ -95,7 +105,8 @@ class Kernel:
         home = self._dir(number)
         if home is None:
             return frozenset({number})
-        lower = list((home / "slaves").glob("*")) if (home / "slaves").is_dir() else []
+        # The link to a disk that is gone stays as long as what stood on it.
+        lower = [entry for entry in (home / "slaves").glob("*") if (entry / "dev").exists()]
         if (home / "partition").exists():
             lower.append(home.parent)
         return frozenset({number}).union(*(self.below((entry / "dev").read_text().strip()) for entry in lower))

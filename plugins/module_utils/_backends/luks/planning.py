@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.changing import Changer
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import out_of_use
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEYSLOTS,
     LABEL_LENGTH,
@@ -149,7 +150,8 @@ class DiskPlan(Generic[Policy]):
             return [f"carries the LUKS2 header {disk.uuid}, and erase names {wish.erase}; nothing is erased"]
         users = [user for user in disk.users if user != f"device {disk.mapper}"]
         if wish.erase and users and disk.kind in ("unfinished", "damaged"):
-            return [f"is in use by {', '.join(users)}, and what is in use is not erased; take it out of use first"]
+            remedy = out_of_use(users, wish.device)
+            return [f"is in use by {', '.join(users)}, and what is in use is not erased; {remedy}"]
         if names and disk.uuid != wish.erase:
             return [f"does not carry {wish.erase}, which is open as {names[0]}; compare device and erase"]
         if disk.left_backups and disk.uuid != wish.erase:

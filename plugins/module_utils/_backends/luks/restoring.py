@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel, out_of_use
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import LUKS, OWN_LABEL
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
     BINARY_HEADER,
@@ -175,8 +175,8 @@ class DiskHeader:
             yield f"{device} has {state.size} bytes, the disk of this header had {wanted.size}; it is another disk"
         if state.users:
             yield (
-                f"{device} is in use by {', '.join(state.users)}, and a header would destroy that; take it out of use "
-                "first"
+                f"{device} is in use by {', '.join(state.users)}, and a header would destroy that; "
+                f"{out_of_use(state.users, device)}"
             )
         others = [uuid for uuid in state.uuids if uuid != wanted.uuid]
         if others:
