@@ -205,7 +205,9 @@ def test_whoever_is_left_out_may_trust_an_authority() -> None:
     found = [{"item": "node1", "stat": {"exists": False}}, {"item": "node2", "stat": {"exists": True}}]
     known = {"__base_trusted": {"results": found}, "base_state_dir": "/here"}
     assert holds(refuse["when"], refuse["vars"], **known)
-    assert templated(refuse["ansible.builtin.fail"]["msg"], refuse["vars"], **known).startswith("node2 trusts a ")
+    assert templated(refuse["ansible.builtin.fail"]["msg"], refuse["vars"], **known).startswith(
+        "A certificate authority is trusted already by node2 ("
+    )
     assert not holds(refuse["when"], refuse["vars"], __base_trusted={"skipped": True})
 
 
