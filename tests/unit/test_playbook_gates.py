@@ -333,10 +333,10 @@ def test_bricks_come_home_where_it_is_known_which_and_nothing_holds_them() -> No
     ("path", "looked", "says"),
     [
         ("/bricks/gv1/brick", {"skipped": True}, ""),
-        ("/run/gluster/snaps/x/brick1/brick", {"rc": 0}, ""),
+        ("/run/gluster/snaps/x/brick1/brick", {"stdout": "\r\nmounted\r\n"}, ""),
         (
             "/run/gluster/snaps/x/brick1/brick",
-            {"rc": 32},
+            {"stdout": ""},
             "node1: nothing is mounted on /run/gluster/snaps/x/brick1, where its brick of gv1 lies. ",
         ),
     ],
@@ -344,6 +344,11 @@ def test_bricks_come_home_where_it_is_known_which_and_nothing_holds_them() -> No
 def test_bricks_come_home_where_each_is_mounted(path: str, looked: dict[str, Any], says: str) -> None:
     found = {"volumes": {"gv1": {"bricks": [{"host": "node1", "path": path}, {"host": "node2", "path": f"/2{path}"}]}}}
     known = {"volume": "gv1", "__home_known": found, "__home_mounted": looked}
+    if path.startswith("/run"):
+        command = value_of("bring_bricks_home", "See whether its brick is mounted", "", **known)
+        for place, answer in (("/proc", "mounted\n"), ("/proc/self", "")):
+            asked = ["sh", "-c", command.replace("/run/gluster/snaps/x/brick1", place)]
+            assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == answer
     message = refusal("bring_bricks_home", "Refuse while its brick is not mounted", **known)
     assert message.startswith(says) and ("sudo systemctl restart glusterd" in message) is bool(says)
 

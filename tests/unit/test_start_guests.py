@@ -45,13 +45,13 @@ class Guest:
     def name(self) -> str:
         return self._name
 
-    def UUIDString(self) -> str:  # noqa: N802 - libvirt's name
+    def UUIDString(self) -> str:
         return f"uuid-of-{self._name}"
 
-    def XMLDesc(self, _flags: int) -> str:  # noqa: N802 - libvirt's name
+    def XMLDesc(self, _flags: int) -> str:
         return f"<domain><devices><disk device='disk'><source file='{self._image}'/></disk></devices></domain>"
 
-    def isActive(self) -> bool:  # noqa: N802 - libvirt's name
+    def isActive(self) -> bool:
         return self.active
 
     def create(self) -> None:
@@ -66,7 +66,7 @@ class Connection:
     def __init__(self, *guests: Guest) -> None:
         self.guests = guests
 
-    def listAllDomains(self, flags: int) -> list[Guest]:  # noqa: N802 - libvirt's name
+    def listAllDomains(self, flags: int) -> list[Guest]:
         active = bool(flags & Libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         marked = bool(flags & Libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
         return [guest for guest in self.guests if guest.active is active and (guest.autostart or not marked)]
