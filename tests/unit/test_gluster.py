@@ -270,6 +270,23 @@ def test_a_new_volume_is_created_then_set_then_started(release: str, tmp_path: P
     assert all("force" not in words for words in run.asked)
 
 
+def test_nothing_is_created_while_a_peer_is_away(release: str, tmp_path: Path) -> None:
+    """Gluster would refuse it in the run, which check mode has to know before."""
+    run = Fake(release, **{"pool list": "pool_peer_down"})
+    for check in (True, False):
+        with pytest.raises(Refused, match="it is not created while peer node3 is not connected"):
+            _engine.converge(resource(tmp_path, run, item("new")), check=check, done=[])
+    assert all(words[:2] in READS for words in run.asked)
+
+
+def test_a_peer_that_was_turned_away_bars_a_change_of_bricks(release: str, tmp_path: Path) -> None:
+    volumes = resource(tmp_path, Fake(release, **{"volume heal": "healed"}), grown("/bricks/gv1c/brick"))
+    state = volumes.read()
+    away = tuple(replace(peer, member=peer.local, state="Peer Rejected (Connected)") for peer in state.peers)
+    refusals = volumes.plan(replace(state, peers=away)).refusals
+    assert any("peer node3 is no member (Peer Rejected (Connected))" in why for why in refusals)
+
+
 def test_check_mode_on_a_fresh_host_lists_the_same_sentences(release: str, tmp_path: Path) -> None:
     wanted = item("new", group="virt", options={"client.ssl": True})
     fresh = resource(tmp_path, Fake(release, **{"pool list": "no_daemon"}), wanted)

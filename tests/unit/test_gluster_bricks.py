@@ -743,7 +743,7 @@ def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path
 
 
 def test_names_are_not_waited_for_while_no_daemon_brings_them(tmp_path: Path) -> None:
-    crashed = text("status").replace("<status>1<", "<status>0<")
+    crashed = down(text("status"), "Self-heal")
     answers = [(RELEASES / "11.1" / "heal_names.xml").read_text(), crashed, text("heal")]
     asked: list[list[str]] = []
 
@@ -756,10 +756,28 @@ def test_names_are_not_waited_for_while_no_daemon_brings_them(tmp_path: Path) ->
     assert asked[1:] == [["volume", "status"], ["volume", "start", "gv2", "force"]]
 
 
+def down(status: str, *kinds: str) -> str:
+    """Return ``volume status`` after the first process of each kind has crashed."""
+    for kind in kinds:
+        node = next(found for found in re.findall("<node>.*?</node>", status, re.S) if kind in found)
+        status = status.replace(node, node.replace("<status>1<", "<status>0<"))
+    return status
+
+
+def test_a_dead_brick_is_not_started_for_the_sake_of_a_daemon(tmp_path: Path) -> None:
+    """Gluster may refuse to start it, and the volume that waits for its daemon has nothing to do with it."""
+    asked: list[list[str]] = []
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        asked.append([word for word in argv[1:] if not word.startswith("-")])
+        return Completed(0, down(text("status"), "Self-heal", "/bricks/"), "")
+
+    assert Healers("").run(Cli(run, str(tmp_path), "", 0))
+    assert asked == [["volume", "status"]]
+
+
 def test_a_self_heal_daemon_that_a_reset_crashed_is_started(tmp_path: Path) -> None:
-    status = text("status")
-    node = next(found for found in re.findall("<node>.*?</node>", status, re.S) if "Self-heal" in found)
-    answers = {"crashed": status.replace(node, node.replace("<status>1<", "<status>0<"))}
+    answers = {"crashed": down(text("status"), "Self-heal")}
     asked: list[list[str]] = []
     run = Fake()
 

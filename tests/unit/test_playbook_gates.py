@@ -125,7 +125,9 @@ def due_for_growth(disks: dict[str, list[dict[str, str]]], bricks: int, mark: st
     known = {
         "groups": {"nodes": list(disks)},
         "hostvars": {name: {"cluster_disks": mine} for name, mine in disks.items()},
-        "__add_known": {"volumes": {"gv0": {"bricks": list(range(bricks)), "options": options}}},
+        "__add_known": {
+            "volumes": {"gv0": {"bricks": [{"set": number // 3} for number in range(bricks)], "options": options}}
+        },
     }
     found: list[str] = templated("{{ __add_due }}", plays_of("add_nodes")[0]["vars"], **known)
     return found
@@ -139,6 +141,8 @@ def test_machines_may_run_where_nothing_is_added() -> None:
     # A run that died between adding and balancing, or while it waited for that.
     assert due_for_growth(six, 6, "no") == due_for_growth(six, 6, "fix-layout begun") == ["gv0"]
     assert due_for_growth(six, 6, "yes") == [] and due_for_growth(six, 6, "layout") == []
+    # The bricks were refused after the mark was set, and taken out of the inventory again.
+    assert due_for_growth(three, 3, "no") == []
 
 
 BOUND = {"keyslot": 1, "unlocks": True, "unreachable": []}
@@ -375,6 +379,13 @@ def test_a_wait_is_seconds(playbook: str, wait: Any, good: bool) -> None:
     says = refusal(playbook, "Know how long to wait", wait=wait)
     assert says == ("" if good else f"wait is {wait}; give whole seconds, as in -e wait=3600.")
     assert refusal(playbook, "Know how long to wait") == ""
+
+
+@pytest.mark.parametrize("playbook", ["replace_disk", "replace_node", "add_nodes"])
+def test_a_wait_holds_for_the_filling_of_a_brick_too(playbook: str) -> None:
+    (given,) = [play["vars"] for play in plays_of(playbook) if "storage_fill_wait" in play.get("vars", {})]
+    waits = [templated("{{ storage_fill_wait }}", given, **known) for known in ({}, {"wait": "7"})]
+    assert waits == [86400, "7"]
 
 
 def test_new_nodes_before_the_old_ones_are_told_as_such() -> None:

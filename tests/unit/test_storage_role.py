@@ -112,6 +112,12 @@ def test_what_is_not_declared_is_purged_only_where_that_is_asked_for() -> None:
         assert {**found, "options_purge": False, "bricks_purge": False, **asked} == found
 
 
+def test_a_change_of_a_volume_takes_what_it_is_given() -> None:
+    disks = {node: [{"volume": "gv0"}] for node in NODES}
+    found = [gluster_volumes(disks, **limit)[0]["timeout"] for limit in ({}, {"storage_fill_wait": "86400"})]
+    assert found == [3600, 86400]
+
+
 def test_six_nodes_keep_the_sets_of_the_first_three() -> None:
     disks = [{"volume": "gv0"}, {"volume": "gv0", "name": "second"}]
     three = bricks({f"node{number}": disks for number in (1, 2, 3)})["gv0"]

@@ -187,6 +187,15 @@ def test_a_filesystem_that_cannot_be_read_is_not_made_anew(tmp_path: Path) -> No
     assert {argv[0] for argv in asked} == {"pvs", "lvs", "wipefs"}
 
 
+def test_what_cannot_be_changed_is_not_foretold(tmp_path: Path) -> None:
+    run = replay(TRIXIE, "thin", {"/dev/vg_t1/data": "xfs"}, [])
+    resource = volumes(tmp_path, run, chunk_kib=512, profile="")
+    state = resource.read()
+    plan = resource.plan({"t1": replace(state["t1"], profile="mine")})
+    assert plan.steps and "256 KiB, declared 512 KiB" in plan.warnings[0]
+    assert resource.view(plan.predicted)["volumes"]["t1"]["pool"] == {"chunk_kib": 256, "profile": "mine"}
+
+
 def test_a_filesystem_whose_making_was_killed_is_made_again(tmp_path: Path, superblock: Path) -> None:
     superblock.write_bytes(bytes.fromhex((SUPERBLOCKS / "killed-superblock.hex").read_text()))
     asked: list[list[str]] = []

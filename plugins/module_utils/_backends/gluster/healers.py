@@ -49,7 +49,10 @@ class Healers:
         self._missed: Counter[str] = Counter()
 
     def run(self, cli: Cli) -> bool:
-        """Say whether every volume has its daemon on all hosts, and start those that are missing."""
+        """Say whether every volume whose bricks run has its daemon on all hosts, and start those that are missing.
+
+        To start the daemon is to start dead bricks too, which is for the plan of their volume to say.
+        """
         status = cli("volume", "status")
         down = parse_unhealed_volumes(status)
         self._missed = Counter({volume: self._missed[volume] + 1 for volume in down})

@@ -74,13 +74,13 @@ def parse_healers(root: ET.Element) -> frozenset[tuple[str, str]]:
 
 
 def parse_unhealed_volumes(root: ET.Element) -> set[str]:
-    """Return the volumes of which ``volume status`` says that their self-heal daemon is down on some host."""
-    return {
-        volume.findtext("volName") or ""
-        for volume in root.iter("volume")
-        for node in volume.iterfind("node")
-        if node.findtext("hostname") == HEALER and node.findtext("status") != "1"
-    }
+    """Return the volumes of which ``volume status`` says that nothing but their self-heal daemon is down somewhere."""
+    down: dict[str, set[bool]] = {}
+    for volume in root.iter("volume"):
+        for node in volume.iterfind("node"):
+            if node.findtext("status") != "1":
+                down.setdefault(volume.findtext("volName") or "", set()).add(node.findtext("hostname") == HEALER)
+    return {name for name, kinds in down.items() if kinds == {True}}
 
 
 def parse_lost_healers(root: ET.Element, host: str) -> set[int]:

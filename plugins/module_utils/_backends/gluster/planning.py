@@ -63,6 +63,8 @@ def _remove(draft: Draft) -> None:
 def _create(draft: Draft) -> None:
     wanted, bricks = draft.wanted, draft.bricks
     check_new_bricks(draft, bricks)
+    for why in peer_troubles(draft.state):
+        draft.refuse(f"it is not created while {why}")
     for place in (*(to for _from, to in wanted.replace), *wanted.reset):
         check_declared(draft, brick_at(place, draft.state.hosts))
     sentence = f"create volume {wanted.name} ({kind(wanted.layout)}) on {brick_names(bricks)}"

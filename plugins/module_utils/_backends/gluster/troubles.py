@@ -26,9 +26,10 @@ def unhealed(bricks: Iterable[Brick], heals: Heals) -> Optional[int]:
 
 
 def peer_troubles(state: Cluster, beside: Collection[str] = ()) -> list[str]:
-    """Return which peers are not there, ``beside`` those whose UUID is given."""
-    absent = [peer for peer in state.peers if not peer.connected and peer.uuid not in beside]
-    return [f"peer {peer.names[0]} is not connected" for peer in absent]
+    """Return which peers are not there or were turned away, ``beside`` those whose UUID is given."""
+    counted = [peer for peer in state.peers if peer.uuid not in beside]
+    absent = [f"peer {peer.names[0]} is not connected" for peer in counted if not peer.connected]
+    return absent + [f"peer {peer.names[0]} is no member ({peer.state})" for peer in counted if not peer.member]
 
 
 def brick_troubles(bricks: Iterable[Brick], state: Cluster) -> list[str]:
@@ -147,7 +148,6 @@ def gate_troubles(state: Cluster, names: Collection[str], peers: int, without: C
     others = [peer for peer in state.peers if peer.uuid not in lost]
     found = [f"{name} is no member of the pool" for name in without if name not in state.hosts]
     found += peer_troubles(state, beside=lost)
-    found += [f"peer {peer.names[0]} is no member ({peer.state})" for peer in others if not peer.member]
     there, wanted = sum(peer.connected and peer.member for peer in others), peers - len(lost)
     if there < wanted:
         found.append(f"{there} of {wanted} peers are there")

@@ -324,7 +324,7 @@ class ThinVolumes:
             for one in self._wanted
             if not state[one.name].mounted
         ]
-        plan.predicted = {one.name: _finished(one) for one in self._wanted}
+        plan.predicted = {one.name: _finished(one, state[one.name]) for one in self._wanted}
         return plan
 
     def _below(self, one: Wanted, stack: Stack) -> list[Step]:
@@ -425,14 +425,14 @@ def _view(stack: Stack) -> dict[str, Any]:
     }
 
 
-def _finished(one: Wanted) -> Stack:
+def _finished(one: Wanted, stack: Stack) -> Stack:
     return Stack(
         device=True,
         holder=one.group,
         group=True,
         pool="thin-pool",
-        chunk=one.chunk,
-        profile=one.profile,
+        chunk=stack.chunk if stack.pool else one.chunk,
+        profile=one.profile or stack.profile,
         volume="thin",
         filesystem="xfs",
         directory="mounted",
