@@ -43,8 +43,15 @@ options:
         type: list
         elements: path
         default: []
+      restart_when:
+        description:
+          - A command that must succeed before a running unit is restarted, each word an item. It is tried again for
+            O(timeout) seconds; then the module fails, and the unit is not restarted.
+        type: list
+        elements: str
+        default: []
   timeout:
-    description: Seconds that one start, stop or restart may take.
+    description: Seconds that one start, stop or restart may take, and the wait for one.
     type: int
     default: 300
 """
@@ -91,6 +98,7 @@ def main() -> None:
                     "masked": {"type": "bool"},
                     "state": {"type": "str", "choices": ["started", "stopped"]},
                     "restart_after": {"type": "list", "elements": "path", "default": []},
+                    "restart_when": {"type": "list", "elements": "str", "default": []},
                 },
             },
             "timeout": {"type": "int", "default": 300},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What fails while a node runs: the process of a brick, and the cable."""
+"""What fails or restarts while a node runs: the process of a brick, the cable, glusterd."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import time
 
 import pytest
 from cluster import (
+    NODES,
     Lab,
     bricks_online,
+    changed,
     guest_counter,
     longest_pause,
     pending_heals,
@@ -31,6 +33,21 @@ def test_a_brick_whose_process_crashed_runs_again(lab: Lab) -> None:
         wait_until("it runs again", lambda: bricks_online(lab, "node1") == 6, 420)
     wait_until("healed to zero", lambda: pending_heals(lab, "node1") == 0, 600)
     assert lab.out("node3", PROCESS) != before
+
+
+def test_glusterd_takes_a_new_configuration_and_no_brick_stops(lab: Lab) -> None:
+    def processes(name: str) -> dict[str, str]:
+        return {node: lab.out(node, f"pgrep -x {name} | sort") for node in NODES}
+
+    wait_until_whole(lab)
+    bricks, daemons = processes("glusterfsd"), processes("glusterd")
+    for node in NODES:
+        lab.out(node, "touch /etc/glusterfs/glusterd.vol")
+    with longest_pause(lab, "node1", "g1"):
+        outcome = lab.playbook("site.yml", "--tags", "storage")
+    assert outcome.rc == 0 and set(changed(outcome)) == set(NODES)
+    assert processes("glusterfsd") == bricks
+    assert all(one != daemons[node] for node, one in processes("glusterd").items())
 
 
 @pytest.mark.long

@@ -545,6 +545,35 @@ def test_the_stand_in_for_geo_replication_says_what_glusterd_insists_on() -> Non
     assert "PYTHON" not in render("glusterd.service.j2", __storage_programs="/p", storage_georeplication=True)
 
 
+@pytest.mark.parametrize(
+    ("views", "says"),
+    [
+        ({"node2": "Connected", "node3": "Connected"}, ""),
+        ({"node2": "Connected", "node3": "Disconnected"}, "node3 is not connected to node1\n"),
+        ({"node2": "", "node3": "Connected"}, "glusterd of node2 does not answer: no luck\n"),
+        ({}, ""),
+    ],
+)
+def test_glusterd_is_restarted_when_all_others_see_each_other(tmp_path: Path, views: dict[str, str], says: str) -> None:
+    (tmp_path / "peers").mkdir()
+    for name, state in views.items():
+        (tmp_path / "peers" / f"uuid-{name}").write_text(
+            f"uuid=uuid-{name}\nstate=3\nhostname1={name}\nhostname2={name}.lan\n"
+        )
+        (tmp_path / name).write_text(
+            f"UUID\tHostname \tState\nu1\tnode1 \t{state}\nu0\tlocalhost \tConnected\n" if state else ""
+        )
+    stand_in = tmp_path / "gluster"
+    stand_in.write_text(
+        f"#!/bin/sh\ntest -s {tmp_path}/${{2#*=}} || {{ echo no luck >&2; exit 1; }}\ncat {tmp_path}/${{2#*=}}\n"
+    )
+    stand_in.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PEERS": str(tmp_path / "peers")}
+    argv = ["sh", str(ROLE / "files" / "peers_connected.sh")]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1 if says else 0, says)
+
+
 def test_glusterd_requires_no_brick_and_closes_no_circle() -> None:
     unit = (ROLE / "templates" / "glusterd.service.j2").read_text()
     settings = [line for line in unit.splitlines() if not line.startswith("#")]

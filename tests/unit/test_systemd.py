@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._backends.systemd import Units
+from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
 RECORDED = Path(__file__).parent / "recorded" / "systemd"
@@ -27,7 +28,7 @@ def replay(text: str) -> Callable[..., Completed]:
 
 
 def units(*changes: dict[str, Any]) -> list[dict[str, Any]]:
-    empty: dict[str, Any] = {"enabled": None, "masked": None, "state": None, "restart_after": []}
+    empty: dict[str, Any] = {"enabled": None, "masked": None, "state": None, "restart_after": [], "restart_when": []}
     return [{**empty, "name": name, **change} for name, change in zip(NAMES, changes, strict=True)]
 
 
@@ -106,6 +107,45 @@ def test_a_file_written_in_the_second_before_the_start_is_not_newer(tmp_path: Pa
     written.write_text("x")
     # Started some hundredths of a second after the file was written, so in the same second most of the time.
     assert newer_file_steps(started_at(int(time.monotonic() * 1e6) + 20000), written) == []
+
+
+def restarted(tmp_path: Path, answers: list[Completed], limit: float) -> list[list[str]]:
+    """Return what is called to restart a unit whose condition answers like this."""
+    asked: list[list[str]] = []
+
+    def run(argv: Sequence[str], **options: Any) -> Completed:
+        asked.append(list(argv))
+        if argv[0] != "ready":
+            return Completed(0, started_at(1), "")
+        assert options["ok"] is None
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    (tmp_path / "new.conf").write_text("x")
+    wanted = {"state": "started", "restart_after": [str(tmp_path / "new.conf")], "restart_when": ["ready", "now"]}
+    resource = Units(units(wanted, {**wanted, "restart_after": []}, {}), run, limit)
+    for step in resource.plan(resource.read()).steps:
+        step.apply()
+    return asked[1:]
+
+
+def test_a_unit_is_restarted_when_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    answers = [Completed(1, "node1 is not connected to node2\n", ""), Completed(0, "", "")]
+    # The other one is only started, and nobody is asked for that.
+    assert restarted(tmp_path, answers, 60) == [
+        ["ready", "now"],
+        ["ready", "now"],
+        ["systemctl", "restart", "--", "ssh.service"],
+        ["systemctl", "start", "--", "glusterd.service"],
+    ]
+    assert len(pauses) == 1
+
+
+def test_a_unit_that_may_not_be_restarted_keeps_running(tmp_path: Path) -> None:
+    why = "ssh.service is not restarted, .* for 0 s ready now failed .node1 is not connected to node2.; mend that"
+    with pytest.raises(ClusterError, match=why):
+        restarted(tmp_path, [Completed(1, "node1 is not connected to node2\n", "")], 0)
 
 
 def test_a_unit_younger_than_its_configuration_is_left_alone() -> None:

@@ -27,6 +27,8 @@ PROPERTIES = (
 FILE_VERBS = ("unmask", "enable", "disable")
 # Debian's systemctl also calls update-rc.d, which reloads twice more, for the sake of an init that is not running.
 NATIVE = {"SYSTEMCTL_SKIP_SYSV": "1"}
+# Seconds between two looks whether a unit may be restarted.
+PAUSE = 3.0
 RUNS = ("active", "activating", "reloading", "refreshing")
 
 
@@ -110,7 +112,7 @@ class Units:
         if files or state.reload:
             plan.steps.append(reload)
         plan.steps += [
-            Step(f"{verb} {item['name']}", partial(self._systemctl, verb, item["name"]))
+            Step(f"{verb} {item['name']}", partial(self._change_running, verb, item))
             for item, unit in wanted
             for verb in _running_verbs(item, unit)
         ]
@@ -121,6 +123,22 @@ class Units:
 
     def _change_files(self, verb: str, names: list[str]) -> Step:
         return Step(f"{verb} {', '.join(names)}", partial(self._systemctl, verb, *names, options=("--no-reload",)))
+
+    def _change_running(self, verb: str, item: Mapping[str, Any]) -> None:
+        if verb == "restart" and item["restart_when"]:
+            self._wait_for(item["name"], item["restart_when"])
+        self._systemctl(verb, item["name"])
+
+    def _wait_for(self, name: str, argv: list[str]) -> None:
+        deadline = time.monotonic() + self._timeout
+        while (done := self._run(argv, timeout=self._timeout, ok=None)).rc:
+            if time.monotonic() > deadline:
+                said = (done.stdout + done.stderr).strip()
+                raise ClusterError(
+                    f"{name} is not restarted, and runs with its former configuration: for {self._timeout:.0f} s "
+                    f"{' '.join(argv)} failed ({said}); mend that, and run again"
+                )
+            time.sleep(PAUSE)
 
     def _systemctl(self, verb: str, *names: str, options: tuple[str, ...] = ()) -> None:
         argv = ["systemctl", *options, verb, *(("--", *names) if names else ())]
