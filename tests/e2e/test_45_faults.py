@@ -50,6 +50,20 @@ def test_glusterd_takes_a_new_configuration_and_no_brick_stops(lab: Lab) -> None
     assert all(one != daemons[node] for node, one in processes("glusterd").items())
 
 
+# Connected to the glusterd of some node, from where it hears of changes of its volume.
+TOLD = "ss -Htnp state established dport = :24007 | grep -q pid=$(pgrep -f 'glusterfs .*/srv/gv1$'),"
+
+
+def test_a_client_hears_of_changes_again_when_its_glusterd_was_away(lab: Lab) -> None:
+    assert lab.ok("node2", TOLD)
+    lab.out("node2", "systemctl stop glusterd")
+    try:
+        wait_until("another node tells the client of changes", lambda: lab.ok("node2", TOLD), 120)
+    finally:
+        lab.out("node2", "systemctl start glusterd")
+    wait_until("all six bricks online", lambda: bricks_online(lab, "node1") == 6, 240)
+
+
 @pytest.mark.long
 def test_a_client_outlives_the_loss_of_its_quorum(lab: Lab) -> None:
     wait_until_whole(lab)
