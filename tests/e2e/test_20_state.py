@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,43 @@ def test_the_recovery_passphrase_opens_a_disk(name: str, lab: Lab) -> None:
 def test_a_volume_is_mounted(node: Any, mount: str) -> None:
     kind = node.mount_point(mount).filesystem
     assert kind == ("fuse.glusterfs" if mount.startswith("/srv/gv") else "xfs")
+
+
+def test_a_brick_has_the_filesystem_that_gluster_needs(node: Any) -> None:
+    made = node.check_output("xfs_info /bricks/gv0")
+    assert "isize=512" in made and "bsize=8192 " in made.split("naming")[1]
+    options = set(node.mount_point("/bricks/gv0").options)
+    assert {"noatime", "inode64", "nouuid"} <= options
+
+
+# Each of them has cost somebody the disks of their machines, or hours in which these stood still.
+KEEPS_DISKS_WHOLE = {
+    "cluster.choose-local": "off",
+    "cluster.lookup-optimize": "off",
+    "cluster.quorum-type": "auto",
+    "cluster.server-quorum-type": "server",
+    "features.shard": "on",
+    "features.shard-block-size": "64MB",
+    "network.ping-timeout": "20",
+    "network.remote-dio": "disable",
+    "performance.strict-o-direct": "on",
+    "server.ssl": "on",
+    "storage.owner-gid": "64055",
+    "storage.owner-uid": "64055",
+}
+
+
+def test_the_volume_of_the_guests_keeps_their_disks_whole(lab: Lab) -> None:
+    lines = lab.out("node1", "gluster --mode=script volume get gv0 all").splitlines()
+    found = dict(line.split()[:2] for line in lines if len(line.split()) > 1)
+    assert {name: found[name] for name in KEEPS_DISKS_WHOLE} == KEEPS_DISKS_WHOLE
+
+
+def test_bricks_and_migrations_do_not_meet(node: Any) -> None:
+    bricks = re.findall(r"--brick-port (\d+)", node.check_output("pgrep -a glusterfsd"))
+    migrations = re.findall(r"(?m)^migration_port_m\w+ = (\d+)", node.file("/etc/libvirt/qemu.conf").content_string)
+    assert len(bricks) == len(migrations) == 2
+    assert min(map(int, bricks)) >= 49250 and max(map(int, bricks)) < min(map(int, migrations))
 
 
 def test_the_address_is_on_the_bridge(node: Any) -> None:
