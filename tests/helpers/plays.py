@@ -34,10 +34,12 @@ def tasks_of(playbook: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def flat(tasks: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield tasks, those of blocks and of imported files in the place of these."""
+    """Yield tasks, those of blocks and of imported files in the place of these, with the variables of the import."""
     for task in tasks:
         if "ansible.builtin.import_tasks" in task:
-            yield from flat(read(f"playbooks/{task['ansible.builtin.import_tasks']}"))
+            given = task.get("vars", {})
+            for imported in flat(read(f"playbooks/{task['ansible.builtin.import_tasks']}")):
+                yield {**imported, "vars": {**given, **imported["vars"]}} if given else imported
         elif "block" in task:
             yield from flat([*task["block"], *task.get("rescue", ()), *task.get("always", ())])
         else:

@@ -4,15 +4,35 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.vars.reserved import get_reserved_names
 from ansible_collections.personal.cluster.plugins.filter.disks import disk_names
 from plays import REPOSITORY, holds, plays_of, read, refusal, task_of, tasks_of, templated, value_of
 
-WAITING = ["reboot_nodes", "replace_disk", "replace_node", "add_nodes", "bring_bricks_home", "compare_bricks"]
+KNOWN = "Know what the options say"
+NUMBERS = {
+    "add_nodes": ["wait"],
+    "bring_bricks_home": ["wait"],
+    "compare_bricks": ["wait"],
+    "migrate_vm": ["move_timeout"],
+    "reboot_nodes": ["wait", "move_timeout"],
+    "renew_certificates": ["days", "wait", "move_timeout"],
+    "replace_disk": ["wait"],
+    "replace_node": ["wait"],
+}
+SWITCHES = {
+    "add_nodes": ["running"],
+    "escrow": ["purge"],
+    "replace_disk": ["compare"],
+    "replace_node": ["kept"],
+    "restore_vm": ["start"],
+    "rotate_tang": ["purge"],
+}
 
 
 def told_at_the_end(playbook: str, **known: Any) -> str:
@@ -98,6 +118,14 @@ def test_the_disks_that_are_replaced(asked: str, devices: list[str], volumes: li
     known = {"__replace_names": disk_names(disks), "__replace_disks": disks, "__gluster_names": ["gv0", "gv1"]}
     found = [templated(f"{{{{ __replace_{what} }}}}", own, **known, disk=asked) for what in ("devices", "volumes")]
     assert [found[0], sorted(found[1])] == [devices, volumes]
+
+
+@pytest.mark.parametrize(
+    ("names", "end"), [([], "one of node1, node3."), (["gv0"], "one of node1, node3 and NAME one of gv0.")]
+)
+def test_which_disks_there_are_is_told(names: list[str], end: str) -> None:
+    known = {"groups": {"nodes": ["node1", "node3"]}, "ansible_play_hosts": ["node1", "node3"], "host": "node9"}
+    assert refusal("replace_disk", "Know what is asked", **known, __replace_names=names, disk="x").endswith(end)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +293,46 @@ def test_a_node_that_has_booted_since_a_run_died_reboots_for_a_newer_file_alone(
     assert left["guests"] == [name for name, here in (("g1", memory != "{}"), ("g2", reboots)) if here]
 
 
+@pytest.mark.parametrize(
+    ("after", "there", "refused"),
+    [
+        ("/var/lib/dpkg/status", ["", "there\r\n", ""], False),
+        ("/var/lib/dpkg/statsu", ["", "", ""], True),
+        ("TYPO", ["", "", ""], True),
+        # No node needs a reboot.
+        ("/var/run/reboot-required", ["", "", ""], False),
+        ("/run/reboot-required", ["", "", ""], False),
+    ],
+)
+def test_a_file_that_no_node_has_is_refused(after: str, there: list[str], refused: bool) -> None:
+    nodes = ["node1", "node2", "node3"]
+    found = {name: {"__reboot_after": {"stdout": said}} for name, said in zip(nodes, there, strict=True)}
+    task = "Refuse a file that no node has"
+    says = refusal("reboot_nodes", task, after=after, ansible_play_hosts=nodes, hostvars=found)
+    assert says.startswith(f"No node of this run has {after}, so none would be rebooted. ") is refused
+    condition = task_of("reboot_nodes", task)[1]["when"]
+    assert holds(condition, {}, after=after)
+    # Without it, and in renew_certificates.yml, whose file check mode does not write.
+    for known in ({}, {"after": ""}, {"after": after, "after_this_run": False}):
+        assert not holds(condition, {}, **known)
+
+
+def test_whether_a_file_is_there_is_asked_of_a_shell(tmp_path: Path) -> None:
+    for name, answer in (("it is", "there\n"), ("it is not", "")):
+        (tmp_path / "it is").touch()
+        command = value_of("reboot_nodes", "See whether the file is there", "", after=str(tmp_path / name))
+        assert subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout == answer
+
+
+def test_who_is_left_alone_is_told() -> None:
+    tell, leave = (
+        task_of("reboot_nodes", name)[1]
+        for name in ("Tell that a node is left alone", "Leave a node alone that has booted since")
+    )
+    assert tell["when"] == leave["when"]
+    assert value_of("reboot_nodes", tell["name"], "msg", after="/f").startswith("node1 is left alone: there, /f has ")
+
+
 def test_a_node_is_back_when_each_of_its_volumes_takes_a_write(tmp_path: Path) -> None:
     known = {"storage_mounts_dir": str(tmp_path), "storage_volumes": [{"name": "gv 0"}, {"name": "gv1"}]}
     command = value_of("reboot_nodes", "Wait until its volumes can be written to", "", **known)
@@ -373,12 +441,47 @@ def test_a_tang_that_says_nothing_is_not_waited_for() -> None:
     assert holds(judge["ansible.builtin.assert"]["that"], {}, **known)
 
 
-@pytest.mark.parametrize("playbook", WAITING)
-@pytest.mark.parametrize(("wait", "good"), [("3600", True), (600, True), ("10m", False), ("", False), ("-1", False)])
-def test_a_wait_is_seconds(playbook: str, wait: Any, good: bool) -> None:
-    says = refusal(playbook, "Know how long to wait", wait=wait)
-    assert says == ("" if good else f"wait is {wait}; give whole seconds, as in -e wait=3600.")
-    assert refusal(playbook, "Know how long to wait") == ""
+@pytest.mark.parametrize(("value", "good"), [("3600", True), (600, True), ("10m", False), ("", False), ("-1", False)])
+def test_a_number_is_one(value: Any, good: bool) -> None:
+    said = f"wait is {value}; give a whole number, without a unit. Nothing was changed."
+    assert refusal("replace_disk", KNOWN, wait=value) == ("" if good else said)
+
+
+@pytest.mark.parametrize("value", ["flase", "ture", "", None, 2, "nope", "true", "Yes", True, "no", "off", False, 0])
+def test_a_switch_is_one_that_ansible_knows(value: Any) -> None:
+    good = str(value).lower() in {"true", "yes", "no", "off", "false", "0"}
+    said = f"compare is {value}; give true or false. Nothing was changed."
+    assert refusal("replace_disk", KNOWN, compare=value) == ("" if good else said)
+
+
+@pytest.mark.parametrize("playbook", sorted({*NUMBERS, *SWITCHES}))
+def test_what_the_options_are_is_known_before_anything_is_asked(playbook: str) -> None:
+    (_, first), *_ = tasks_of(playbook)
+    assert first["name"] == KNOWN and refusal(playbook, KNOWN) == ""
+    for option in (*NUMBERS.get(playbook, ()), *SWITCHES.get(playbook, ())):
+        assert refusal(playbook, KNOWN, **{option: "-5"}).startswith(f"{option} is -5; give ")
+
+
+def test_all_that_is_mistyped_is_told_at_once() -> None:
+    says = refusal("replace_disk", KNOWN, wait="1h", compare="flase")
+    assert says == (
+        "wait is 1h; give a whole number, without a unit. compare is flase; give true or false. Nothing was changed."
+    )
+
+
+@pytest.mark.parametrize("playbook", sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*.yml")))
+def test_each_number_and_each_switch_is_looked_at(playbook: str) -> None:
+    text = (REPOSITORY / f"playbooks/{playbook}.yml").read_text()
+    for known, kind in ((NUMBERS, "int"), (SWITCHES, "bool")):
+        # A variable of the inventory has the name of its role before it.
+        used = re.findall(rf"(?<![\w.])([a-z]+|move_timeout) \| default\(\w*\) \| {kind}\b", text)
+        assert set(used) <= set(known.get(playbook, ()))
+
+
+def test_no_option_has_a_name_that_ansible_keeps_for_itself() -> None:
+    texts = [path.read_text() for path in (REPOSITORY / "playbooks").glob("*.yml")]
+    options = {name for text in texts for name in re.findall(r"-e (\w+)=", text)}
+    assert len(options) > 15 and options & set(get_reserved_names()) == set()
 
 
 @pytest.mark.parametrize("playbook", ["replace_disk", "replace_node", "add_nodes"])
