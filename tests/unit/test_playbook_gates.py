@@ -514,3 +514,35 @@ def test_a_rotation_stops_while_a_disk_would_stay_locked() -> None:
     for old in ([], ["/dev/a"]):
         says = refusal("rotate_tang", task, ansible_check_mode=False, __rotate_old=old)
         assert ("node1: /dev/a still needs a hidden key" in says) is bool(old)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "connected", "up"),
+    [(["node2"], True, "node2"), (["node2"], False, ""), (["node3", "node2"], True, "node2"), (["node3"], True, "")],
+)
+def test_no_guest_is_started_twice_for_a_node_that_was_left_out(left_out: list[str], connected: bool, up: str) -> None:
+    nodes = ["node1", "node2", "node3"]
+    peers = {
+        "node1": {"names": ["node1"], "connected": True},
+        "10.0.0.12": {"names": ["10.0.0.12", "node2"], "connected": connected},
+        "node3": {"names": ["node3"], "connected": False},
+    }
+    known = {"groups": {"nodes": nodes}, "vm": "db", "__restore_pool": {"available": True, "peers": peers}}
+    known["ansible_play_hosts_all"] = [name for name in nodes if name not in left_out]
+    task = "Refuse while a node that is left out is up"
+    says = refusal("restore_vm", task, **known)
+    assert says.startswith(f"{up} is left out of this run and up, and may be running db") if up else says == ""
+    play, found = task_of("restore_vm", task)
+    assert holds(found["when"], play["vars"], **known)
+    assert not holds(found["when"], play["vars"], **{**known, "ansible_play_hosts_all": nodes})
+
+
+def test_a_guest_does_not_move_while_a_node_may_have_it_too() -> None:
+    known: dict[str, Any] = {"groups": {"nodes": ["node1", "node2"]}, "vm": "web"}
+    for answer, says in (
+        ({"rc": 0}, ""),
+        ({"unreachable": True}, "No answer from node2, which may have guest web too."),
+    ):
+        hosts = {"node1": {"__answer": {"rc": 0}}, "node2": {"__answer": answer}}
+        told = refusal("migrate_vm", "Refuse while a node is away", **known, hostvars=hosts)
+        assert told.startswith(says) and ("docs/replacing.md" in told) is bool(says)
