@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.vars.reserved import get_reserved_names
 from ansible_collections.personal.cluster.plugins.filter.disks import disk_names
-from plays import REPOSITORY, holds, plays_of, read, refusal, task_of, tasks_of, templated, value_of
+from plays import REPOSITORY, holds, plays_of, read, refusal, task_of, tasks_of, templated, value_of, variables_of
 
 KNOWN = "Know what the options say"
 NUMBERS = {
@@ -47,7 +47,7 @@ def told_at_the_end(playbook: str, **known: Any) -> str:
 
 def test_nodes_that_are_tang_hosts_need_a_threshold() -> None:
     """Whatever a role has for a default: it is there already when the play's own tasks run."""
-    (known,) = plays_of("encryption")[-1]["pre_tasks"]
+    *_, known = plays_of("encryption")[-1]["pre_tasks"]
     for declared, enough in (
         ({}, False),
         ({"encryption_policy": {}}, False),
@@ -64,6 +64,37 @@ def test_nodes_that_are_tang_hosts_need_a_threshold() -> None:
         }
         assert holds(known["when"], known["vars"], **variables), declared
         assert holds(known["ansible.builtin.assert"]["that"], known["vars"], **variables) is enough, declared
+
+
+POLICY = "{{ {'sss': [{'tang': encryption_tang_servers | dict2items(key_name='url', value_name='thp')}]} }}"
+
+
+@pytest.mark.parametrize("playbook", ["encryption", "replace_disk"])
+@pytest.mark.parametrize(
+    ("read", "policy", "unread"),
+    [
+        (["tang1", "tang2"], {}, ""),
+        ([], {}, "http://10.0.0.1:7500, http://10.0.0.2:7500"),
+        (["tang1"], {}, "http://10.0.0.2:7500"),
+        (["tang1"], POLICY, "http://10.0.0.2:7500"),
+        ([], {"tang": [{"url": "http://10.0.0.2:7500", "thp": "written out"}]}, ""),
+        ([], {"tang": [{"url": "http://192.0.2.7:7500", "thp": "of others"}], "tpm2": {}}, ""),
+    ],
+)
+def test_no_disk_is_bound_to_keys_that_nobody_has_read(
+    playbook: str, read: list[str], policy: Any, unread: str
+) -> None:
+    hosts = {f"tang{number}": {"cluster_address": f"10.0.0.{number}"} for number in (1, 2)}
+    for name in read:
+        # Check mode finds none on a bare host.
+        hosts[name]["tang_thumbprint"] = "" if name == "tang2" else "abc"
+    play, task = task_of(playbook, "Know the keys of the tang hosts that the disks are bound to")
+    declared = {**variables_of(play), **task["vars"], "encryption_policy": policy}
+    known = {"inventory_hostname": "node1", "groups": {"tang": list(hosts), "nodes": ["node1"]}, "hostvars": hosts}
+    assert holds(task["ansible.builtin.assert"]["that"], declared, **known) is (not unread)
+    says = templated(task["ansible.builtin.assert"]["fail_msg"], declared, **known)
+    assert says.startswith(f"node1: its disks are bound to {unread}, whose keys") and "--limit node1,tang." in says
+    assert "roles" in play and play["pre_tasks"][0]["ansible.builtin.import_tasks"] == "tasks/known_thumbprints.yml"
 
 
 def test_what_makes_the_bundle_old_is_told_where_there_is_one(tmp_path: Path) -> None:
