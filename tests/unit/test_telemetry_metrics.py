@@ -54,3 +54,18 @@ def test_alerts_know_the_threshold_of_the_encryption_layer(inventory: dict[str, 
     wanted = re.findall(r"tang_reachable\) [=<]+ (\[\[.*?\]\])", text)
     asked = [jinja2.Template(place, variable_start_string="[[", variable_end_string="]]") for place in wanted]
     assert [place.render(known) for place in asked] == [threshold] * 2
+
+
+def test_an_alert_for_want_of_room_says_where_it_is_told_how_to_make_it() -> None:
+    """In the docs, in which the alert has its paragraph."""
+    page = (ROLE.parents[1] / "docs/replacing.md").read_text()
+    text = re.sub(r"\[\[.*?\]\]", "1", (ROLE / "templates/rules.yml.j2").read_text())
+    alerts = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    wanting = [
+        rule
+        for rule in alerts
+        if re.search("full|left", rule["annotations"]["summary"]) and "Metadata" not in rule["alert"]
+    ]
+    assert {rule["alert"] for rule in wanting} >= {"ThinDataHigh", "ThinDataCritical", "FilesystemAlmostFull"}
+    for rule in wanting:
+        assert "docs/replacing.md" in rule["annotations"]["description"] and rule["alert"] in page, rule["alert"]
