@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import pytest
-from cluster import Lab
+from cluster import NODES, Lab
 
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
     """The lab that `make lab-up` booted."""
     return Lab()
+
+
+@pytest.fixture(scope="module")
+def bare(lab: Lab) -> None:
+    """The scenarios of this file begin with nodes that no playbook has touched."""
+    used = [name for name in NODES if lab.ok(name, "test -e /etc/ssl/personal-cluster")]
+    assert not used, f"{', '.join(used)} are not bare any more; 'make lab-destroy' and begin anew"
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From bare nodes to a converged cluster: check, refuse, converge, and check again."""
+"""From bare nodes to a converged cluster: check, refuse, converge."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ import json
 from pathlib import Path
 
 import pytest
-from cluster import NODES, Lab, changed, differences
+from cluster import NODES, Lab
+
+pytestmark = pytest.mark.usefixtures("bare")
 
 
 def digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bare(lab: Lab) -> None:
-    """These scenarios begin with nodes that no playbook has touched."""
-    used = [name for name in NODES if lab.ok(name, "test -e /etc/ssl/personal-cluster")]
-    assert not used, f"{', '.join(used)} are not bare any more; 'make lab-destroy' and begin anew"
 
 
 def test_check_mode_fails_nowhere_on_bare_nodes(lab: Lab) -> None:
@@ -48,10 +43,3 @@ def test_site_converges(lab: Lab) -> None:
     outcome = lab.playbook("site.yml")
     print("seconds per layer:", {layer: round(seconds) for layer, seconds in outcome.layers().items()})
     assert outcome.rc == 0
-
-
-@pytest.mark.long
-def test_check_and_diff_are_silent_on_the_converged_cluster(lab: Lab) -> None:
-    outcome = lab.playbook("site.yml", "--check", "--diff")
-    print("module executions:", outcome.executions(), "layers:", outcome.layers())
-    assert outcome.rc == 0 and changed(outcome) == {} and differences(outcome) == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import testinfra
-from cluster import NODES, Lab, changed
+from cluster import NODES, Lab, changed, differences
 from clusterlab import machines
 
 LAYERS = ("preflight", "base", "network", "encryption", "storage", "hypervisor", "backup", "telemetry")
@@ -132,6 +132,13 @@ def test_a_controller_without_the_authority_makes_no_second_one(lab: Lab, tmp_pa
     assert "authority is trusted already by node1, node2, node3" in " ".join(outcome.output.split())
     assert not (tmp_path / "elsewhere").exists()
     assert lab.out("node1", "sha256sum /etc/ssl/personal-cluster/*") == trusted
+
+
+@pytest.mark.long
+def test_check_and_diff_are_silent_on_the_converged_cluster(lab: Lab) -> None:
+    outcome = lab.playbook("site.yml", "--check", "--diff")
+    print("module executions:", outcome.executions(), "layers:", outcome.layers())
+    assert outcome.rc == 0 and changed(outcome) == {} and differences(outcome) == []
 
 
 @pytest.mark.long
