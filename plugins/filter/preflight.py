@@ -54,7 +54,8 @@ def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
     :param settings: ``about`` (the hosts that count, all when empty), ``nodes`` and ``tang`` (names), ``cluster_name``,
         ``state_dir``, ``network``, ``gateway``, ``dns``, ``bridges``, ``vlans``, ``guests``, ``networks``,
         ``vlan_bridge``, ``pools``, ``volumes``, ``local_volumes``, ``numbers`` (by variable), ``secrets``,
-        ``tang_servers``, ``releases``, ``kvm``, and the limits ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
+        ``receivers``, ``tang_servers``, ``releases``, ``kvm``, and the limits ``memory_min_mib``, ``disk_min_bytes``,
+        ``clock_limit``.
     """
     nodes = [_host(name, looked[name]) for name in settings["nodes"] if name in looked]
     tang_hosts = [_host(name, looked[name]) for name in settings["tang"] if name in looked]
@@ -75,6 +76,11 @@ def preflight_findings(looked: Mapping[str, Data], settings: Data) -> list[dict[
     return [asdict(finding) for finding in judge(looked, settings)]
 
 
+def secret_findings(secrets: Data) -> list[dict[str, str]]:
+    """Return what preflight finds in secrets alone, by the names of their variables, as plain data."""
+    return [asdict(finding) for finding in cluster.secrets_sound(secrets)]
+
+
 def preflight_report(findings: Sequence[Data]) -> str:
     """Return the findings as text, by host."""
     names = list(dict.fromkeys(finding["host"] for finding in findings))
@@ -93,4 +99,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"preflight_findings": preflight_findings, "preflight_report": preflight_report}
+        return {
+            "preflight_findings": preflight_findings,
+            "preflight_report": preflight_report,
+            "secret_findings": secret_findings,
+        }

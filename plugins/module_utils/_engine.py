@@ -15,6 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._lock import lock_file, wait_alone
 from ansible_collections.personal.cluster.plugins.module_utils._run import redact
+from ansible_collections.personal.cluster.plugins.module_utils._secrets import NO_TEXT, no_texts
 
 State = TypeVar("State")
 View = dict[str, Any]
@@ -124,6 +125,12 @@ class SecretModule(AnsibleModule):
     Ansible logs every invocation there and masks a secret only where it reads the same in Python's notation; a line
     break or a quote, as in every private key, leaks it.
     """
+
+    def _load_params(self) -> None:
+        """Refuse a secret that is no text, before Ansible makes text of it."""
+        super()._load_params()
+        for name in no_texts(self.argument_spec, self.params):
+            self.fail_json(f"{name}: {NO_TEXT}; put it in quotes")
 
     def _log_invocation(self) -> None:
         """Log nothing."""

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.personal.cluster.plugins.module_utils._secrets import NO_TEXT
 
 TOP = Path(__file__).resolve().parents[2]
 PLUGINS = "ansible_collections.personal.cluster.plugins"
 MODULES = sorted(file.stem for file in (TOP / "plugins/modules").glob("*.py"))
+SECRET = yaml.safe_load("0123456701234567")
 FIELDS = ("type", "elements", "choices", "default")
 
 
@@ -65,9 +67,32 @@ def test_documented_options_are_those_that_are_taken(name: str, monkeypatch: pyt
 )
 def test_a_parameter_of_a_wrong_type_gives_no_secret_away(more: dict[str, Any]) -> None:
     secrets = {"passphrase": "open sesame", "recovery_key": "kept elsewhere"}
-    args = {"devices": [], **secrets, **more}
+    output = refused_by("luks_clevis_bind", {"devices": [], **secrets, **more})
+    assert not any(secret in output for secret in secrets.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "args"),
+    [
+        ("luks_clevis_bind", "passphrase", {"devices": [], "passphrase": SECRET}),
+        ("luks_clevis_bind", "recovery_key", {"devices": [], "recovery_key": SECRET}),
+        ("luks_clevis_info", "passphrase", {"devices": [], "passphrase": SECRET}),
+        ("luks_escrow", "passphrase", {"path": "/x", "passphrase": SECRET, "headers": []}),
+        ("luks_escrow", "secrets", {"path": "/x", "passphrase": "a", "headers": [], "secrets": {"a": SECRET}}),
+        ("borg_repo", "passphrase", {"repositories": [{"path": "/x", "passphrase": SECRET}]}),
+        ("config_files", "secret_content", {"files": [{"path": "/x", "secret_content": SECRET}]}),
+    ],
+)
+def test_a_secret_that_is_no_text_is_refused(name: str, place: str, args: dict[str, Any]) -> None:
+    output = refused_by(name, args)
+    assert json.loads(output)["msg"] == f"{place}: {NO_TEXT}; put it in quotes"
+    assert str(SECRET) not in output
+
+
+def refused_by(name: str, args: dict[str, Any]) -> str:
+    """Return all that a module says, which fails."""
     done = subprocess.run(
-        [sys.executable, TOP / "plugins/modules/luks_clevis_bind.py"],
+        [sys.executable, TOP / f"plugins/modules/{name}.py"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": args}),
         env={**os.environ, "PYTHONPATH": str(TOP / ".build/collections")},
         capture_output=True,
@@ -76,4 +101,4 @@ def test_a_parameter_of_a_wrong_type_gives_no_secret_away(more: dict[str, Any]) 
         timeout=60,
     )
     assert json.loads(done.stdout)["failed"]
-    assert not any(secret in done.stdout + done.stderr for secret in secrets.values())
+    return done.stdout + done.stderr

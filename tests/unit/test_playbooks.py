@@ -12,9 +12,10 @@ import pytest
 import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.personal.cluster.plugins.filter.preflight import secret_findings
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight import tang
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import Host, Site
-from plays import REPOSITORY, flat, holds, plays_of, read, tasks_of, templated, variables_of
+from plays import REPOSITORY, flat, holds, plays_of, read, refusal, tasks_of, templated, variables_of
 
 VLANS = [{"name": "servers", "tag": 101, "address": "10.20.0.11/24"}, {"name": "visitors", "tag": 102}]
 
@@ -59,6 +60,7 @@ JUDGED = (
     "encryption_policy",
     "storage_volumes",
 )
+KNOWN_SECRETS = "tasks/known_secrets.yml"
 TEXTS = (
     "cluster_name",
     "cluster_state_dir",
@@ -197,6 +199,54 @@ def test_nothing_on_this_computer_is_done_as_root() -> None:
     assert [
         f"{path}: {task['name']}" for path, task in here if task.get("vars", {}).get("ansible_become") is not False
     ] == []
+
+
+NO_TEXT = yaml.safe_load("0123456701234567")
+SECRETS = read("playbooks/vars/secrets.yml")["__secrets_or_none"]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_preflight_is_told_each_secret_as_it_is(name: str) -> None:
+    declared = {**read("playbooks/vars/secrets.yml"), name: NO_TEXT}
+    given = passed("preflight", "preflight_secrets", declared)
+    assert given == {"cluster_recovery_passphrase": "", "cluster_backup_passphrase": "", name: NO_TEXT}
+    assert secret_findings({name: given[name]})[0]["found"].startswith("without quotes")
+    for empty in ("", None):
+        given = passed("preflight", "preflight_secrets", {**declared, name: empty})
+        assert given == {"cluster_recovery_passphrase": "", "cluster_backup_passphrase": ""}
+
+
+def test_preflight_is_told_of_every_secret_of_the_roles() -> None:
+    own = {"backup_passphrase": "cluster_backup_passphrase", "encryption_passphrase": "cluster_recovery_passphrase"}
+    roles = [path.parents[1].name for path in (REPOSITORY / "roles").glob("*/meta/argument_specs.yml")]
+    secret = re.compile("_(passphrase|password|recovery_key)$")
+    named = {name for role in roles for name in specified(role) if secret.search(name)}
+    found = {own.get(name, name) for name in named if "remove" not in name}
+    assert found | {"cluster_escrow_passphrase"} == set(SECRETS)
+
+
+@pytest.mark.parametrize("playbook", ["escrow", "restore_header", "rotate_tang"])
+@pytest.mark.parametrize(("value", "refused"), [(NO_TEXT, True), ("<put it here>", True), ("correct-horse-bat", False)])
+def test_a_playbook_without_preflight_refuses_a_secret_in_its_words(playbook: str, value: Any, refused: bool) -> None:
+    play = plays_of(playbook)[0]
+    (known,) = read("playbooks/tasks/known_secrets.yml")
+    (needed,) = [task["vars"] for task in play["tasks"] if task.get("ansible.builtin.import_tasks") == KNOWN_SECRETS]
+    declared = {**variables_of(play), **needed, "cluster_escrow_passphrase": value}
+    secrets = templated("{{ __secrets_needed }}", declared)
+    findings = secret_findings(secrets)
+    assert [finding["variable"] for finding in findings] == ["cluster_escrow_passphrase"] * refused
+    judged = known["ansible.builtin.assert"]
+    assert holds(judged["that"], {}, __secrets_unfit=findings) is not refused
+    assert known["vars"] == {"__secrets_unfit": "{{ __secrets_needed | personal.cluster.secret_findings }}"}
+    assert judged["fail_msg"] == "{{ __secrets_unfit | personal.cluster.preflight_report }}"
+
+
+def test_a_passphrase_that_is_a_number_ends_no_playbook_in_an_error_of_python() -> None:
+    known = {"host": "node1", "disk": "gv0", "ansible_play_hosts": ["node1"]}
+    assert refusal("restore_header", "Know what is asked", **known, cluster_escrow_passphrase=NO_TEXT) == ""
+    grafana = read("roles/telemetry/tasks/main.yml")[0]["ansible.builtin.assert"]["that"]
+    assert not holds(grafana, {}, telemetry_grafana_admin_password=NO_TEXT)
+    assert holds(grafana, {}, telemetry_grafana_admin_password="correct-horse-battery")
 
 
 def test_whoever_is_left_out_may_trust_an_authority() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.personal.cluster.plugins.filter.preflight import judge, preflight_findings, preflight_report
+from ansible_collections.personal.cluster.plugins.filter.preflight import (
+    judge,
+    preflight_findings,
+    preflight_report,
+    secret_findings,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.node import parse_disks, parse_signatures
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.cluster import RANGES
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.guests import GUEST
@@ -21,6 +27,8 @@ REPOSITORY = Path(__file__).parents[2]
 RECORDED = Path(__file__).parent / "recorded" / "node_info"
 GV0 = "/dev/disk/by-id/virtio-gv0"
 GV1 = "/dev/disk/by-id/virtio-gv1"
+# As they are written without quotes.
+NO_TEXTS = ("0123456701234567", "123456789012", "yes", "1234567890.5", "2026-12-31")
 Looked = dict[str, Any]
 Settings = dict[str, Any]
 
@@ -78,6 +86,7 @@ def settings() -> Settings:
         "local_volumes": ["bmv0"],
         "numbers": dict.fromkeys(RANGES),
         "secrets": {"cluster_recovery_passphrase": "correct-horse-battery", "cluster_backup_passphrase": "z" * 24},
+        "receivers": {"telemetry_receiver": {}},
         "releases": ["12", "13"],
         "kvm": False,
         "memory_min_mib": 2048,
@@ -736,15 +745,31 @@ def test_playbook_passes_every_number_that_has_a_range(looked: Looked, settings:
         ("<put yours here>", "placeholder"),
         ("tr0ub4dor", "shorter"),
         ("two lines of\ntext", "more than one line"),
+        *((yaml.safe_load(text), "without quotes") for text in NO_TEXTS),
     ],
 )
-def test_secret(looked: Looked, settings: Settings, variable: str, value: str | None, found: str) -> None:
+def test_secret(looked: Looked, settings: Settings, variable: str, value: Any, found: str) -> None:
     settings["secrets"][variable] = value
     finding = only(looked, settings)
     assert finding.variable == variable
     assert found in finding.found
     assert "`ansible-vault edit " in finding.remedy
-    assert not value or value.strip() == "" or value not in preflight_report(preflight_findings(looked, settings))
+    assert ("in quotes" in finding.remedy) == ("without quotes" in finding.found)
+    shown = str(value or "").strip()
+    assert not shown or shown not in preflight_report(preflight_findings(looked, settings))
+    assert secret_findings({variable: value}) == [dataclasses.asdict(finding)]
+
+
+@pytest.mark.parametrize("text", NO_TEXTS)
+def test_secret_of_a_receiver(looked: Looked, settings: Settings, text: str) -> None:
+    mail = {"to": "alice@example.org", "require_tls": False, "auth_password": "123"}
+    receiver = {"email_configs": [mail], "telegram_configs": [{"chat_id": 7, "bot_token": "1:a"}]}
+    settings["receivers"] = {"telemetry_receiver": receiver}
+    assert judge(looked, settings) == []
+    mail["auth_password"] = yaml.safe_load(text)
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", "telemetry_receiver.email_configs[0].auth_password")
+    assert "in quotes" in finding.remedy
 
 
 # The guests

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from ansible_collections.personal.cluster.plugins.module_utils._secrets import NO_TEXT, no_text
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import (
     CLUSTER,
     Check,
+    Data,
     Finding,
     Site,
     whole,
@@ -36,6 +39,14 @@ PLACEHOLDER = re.compile(
     r"<.*>|.*(change.?me|placeholder|todo|xxxx|your.?pass|example).*|(pass|secret|password)\d*", re.I
 )
 SECRET_LENGTH = 12
+EDIT = "`ansible-vault edit YOUR-INVENTORY/group_vars/all/vault.yml`"
+NEW_SECRET = (
+    f"write what `openssl rand -base64 24` prints with {EDIT} (the first time edit the file as it is, then "
+    "`ansible-vault encrypt` it); keep a copy outside the cluster"
+)
+QUOTES = f"put it in quotes with {EDIT}; if it is in use already, docs/encryption.md says what to write"
+# By their names in the words of Alertmanager.
+RECEIVER_SECRET = re.compile(r"(^|_)(password|secret|token|key|credentials)$")
 # It becomes part of the certificate authority's name, of which X.509 allows 64 characters.
 CLUSTER_NAME = re.compile(r"\S(.{0,45}\S)?")
 
@@ -101,26 +112,45 @@ def numbers_in_range(site: Site) -> Iterator[Finding]:
 
 def secrets_present(site: Site) -> Iterator[Finding]:
     """The secrets are there, and nobody left the example's text in them. Their values never show."""
-    for variable, value in site.settings["secrets"].items():
-        text = str(value or "")
-        found = ""
-        if not text.strip():
-            found = "it is empty or not set"
-        elif PLACEHOLDER.fullmatch(text.strip()):
-            found = "it still holds a placeholder"
-        elif len(text) < SECRET_LENGTH:
-            found = f"it is shorter than {SECRET_LENGTH} characters"
-        elif "\n" in text:
-            found = "it has more than one line"
+    yield from secrets_sound(site.settings["secrets"])
+    for variable, receiver in site.settings["receivers"].items():
+        for place, value in _inside(variable, receiver):
+            if RECEIVER_SECRET.search(place.rpartition(".")[2]) and no_text(value):
+                yield Finding(CLUSTER, place, NO_TEXT, QUOTES)
+
+
+def secrets_sound(secrets: Data) -> Iterator[Finding]:
+    """Secrets, by the names of their variables, are what somebody made for this cluster."""
+    for variable, value in secrets.items():
+        found = _secret_fault(value)
         if found:
-            yield Finding(
-                CLUSTER,
-                variable,
-                found,
-                "write what `openssl rand -base64 24` prints with `ansible-vault edit YOUR-INVENTORY/group_vars/all/"
-                "vault.yml` (the first time edit the file as it is, then `ansible-vault encrypt` it); keep a copy "
-                "outside the cluster",
-            )
+            yield Finding(CLUSTER, variable, found, QUOTES if found == NO_TEXT else NEW_SECRET)
+
+
+def _secret_fault(value: Any) -> str:
+    """Say why ``value`` is no secret; an empty string when it is one."""
+    if no_text(value):
+        return NO_TEXT
+    text = str(value or "")
+    if not text.strip():
+        return "it is empty or not set"
+    if PLACEHOLDER.fullmatch(text.strip()):
+        return "it still holds a placeholder"
+    if len(text) < SECRET_LENGTH:
+        return f"it is shorter than {SECRET_LENGTH} characters"
+    return "it has more than one line" if "\n" in text else ""
+
+
+def _inside(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield everything in nested data that is neither a mapping nor a list, with its place."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _inside(f"{place}.{key}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _inside(f"{place}[{index}]", item)
+    else:
+        yield place, value
 
 
 def room_for_snapshots(site: Site) -> Iterator[Finding]:
