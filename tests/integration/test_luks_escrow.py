@@ -498,15 +498,16 @@ def test_escrow_forgets_by_its_playbook_what_left_the_inventory(tmp_path: Path) 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("passphrase", [None, "<replace me>", 5744368105847])
+@pytest.mark.parametrize("passphrase", [None, PASSPHRASE, "<replace me>", 5744368105847])
 def test_escrow_wants_a_passphrase_of_its_own(tmp_path: Path, passphrase: str | int | None) -> None:
     site(tmp_path, cluster_escrow_passphrase=passphrase)
     rc, said, _ = run_play(tmp_path, "escrow")
-    assert rc != 0 and "- cluster_escrow_passphrase: " in said and not (tmp_path / "state").exists()
+    place = f"- cluster_escrow_passphrase{' and cluster_recovery_passphrase' * (passphrase == PASSPHRASE)}: "
+    assert rc != 0 and place in said and not (tmp_path / "state").exists()
     assert "5744368105847" not in said
-    if passphrase:
+    if passphrase not in (None, PASSPHRASE):
         again, said_again, _ = run_play(tmp_path, "restore_header", "-e", "host=node1", "-e", "disk=gv0")
-        same = said.split("- cluster_escrow_passphrase: ")[1].split("Remedy")[0]
+        same = said.split(place)[1].split("Remedy")[0]
         assert again != 0 and same in said_again
 
 

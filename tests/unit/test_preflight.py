@@ -760,6 +760,30 @@ def test_secret(looked: Looked, settings: Settings, variable: str, value: Any, f
     assert secret_findings({variable: value}) == [dataclasses.asdict(finding)]
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "why"),
+    [
+        (
+            "cluster_recovery_passphrase",
+            "cluster_backup_passphrase",
+            "who steals a node has cluster_recovery_passphrase",
+        ),
+        ("cluster_backup_passphrase", "cluster_escrow_passphrase", "who steals a node has cluster_escrow_passphrase"),
+        ("cluster_recovery_passphrase", "telemetry_grafana_admin_password", "a node has cluster_recovery_passphrase"),
+        ("cluster_recovery_passphrase", "cluster_escrow_passphrase", "who learns one has both"),
+        ("cluster_recovery_passphrase", "encryption_recovery_key", "who learns one has both"),
+    ],
+)
+def test_two_secrets_that_are_one(looked: Looked, settings: Settings, one: str, two: str, why: str) -> None:
+    settings["secrets"] |= {one: "equal-to-another", two: "equal-to-another"}
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", f"{one} and {two}")
+    assert why in finding.found and "equal-to-another" not in preflight_report(preflight_findings(looked, settings))
+    assert secret_findings(settings["secrets"]) == [dataclasses.asdict(finding)]
+    settings["secrets"][two] = "not equal to it"
+    assert judge(looked, settings) == []
+
+
 @pytest.mark.parametrize("text", NO_TEXTS)
 def test_secret_of_a_receiver(looked: Looked, settings: Settings, text: str) -> None:
     mail = {"to": "alice@example.org", "require_tls": False, "auth_password": "123"}

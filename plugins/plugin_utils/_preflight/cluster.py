@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
 from ansible_collections.personal.cluster.plugins.module_utils._secrets import NO_TEXT, no_text
@@ -45,6 +46,10 @@ NEW_SECRET = (
     "`ansible-vault encrypt` it); keep a copy outside the cluster"
 )
 QUOTES = f"put it in quotes with {EDIT}; if it is in use already, docs/encryption.md says what to write"
+# In plain text, by the role that needs them there.
+KEPT_ON_NODES = ("cluster_backup_passphrase", "telemetry_grafana_admin_password")
+KEPT = "nodes keep {0} on their system disks, which are not encrypted: who steals a node has {1} too"
+LEARNT = "who learns one has both"
 # By their names in the words of Alertmanager.
 RECEIVER_SECRET = re.compile(r"(^|_)(password|secret|token|key|credentials)$")
 # It becomes part of the certificate authority's name, of which X.509 allows 64 characters.
@@ -121,10 +126,19 @@ def secrets_present(site: Site) -> Iterator[Finding]:
 
 def secrets_sound(secrets: Data) -> Iterator[Finding]:
     """Secrets, by the names of their variables, are what somebody made for this cluster."""
-    for variable, value in secrets.items():
-        found = _secret_fault(value)
+    faults = {variable: _secret_fault(value) for variable, value in secrets.items()}
+    for variable, found in faults.items():
         if found:
             yield Finding(CLUSTER, variable, found, QUOTES if found == NO_TEXT else NEW_SECRET)
+    for one, two in combinations([variable for variable, found in faults.items() if not found], 2):
+        if secrets[one] == secrets[two]:
+            kept = next((variable for variable in (one, two) if variable in KEPT_ON_NODES), "")
+            yield Finding(
+                CLUSTER,
+                f"{one} and {two}",
+                f"they are equal, and {KEPT.format(kept, two if kept == one else one) if kept else LEARNT}",
+                f"give one of them another value, with {EDIT}; for what is in use already, docs/encryption.md says how",
+            )
 
 
 def _secret_fault(value: Any) -> str:
