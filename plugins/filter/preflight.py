@@ -53,9 +53,9 @@ def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
     :param looked: by inventory name the result of node_info. A host that was not looked at (``--limit``) is left out.
     :param settings: ``about`` (the hosts that count, all when empty), ``nodes`` and ``tang`` (names), ``cluster_name``,
         ``state_dir``, ``network``, ``gateway``, ``dns``, ``bridges``, ``vlans``, ``guests``, ``networks``,
-        ``vlan_bridge``, ``pools``, ``volumes``, ``local_volumes``, ``numbers`` (by variable), ``secrets``,
-        ``receivers``, ``tang_servers``, ``releases``, ``kvm``, and the limits ``memory_min_mib``, ``disk_min_bytes``,
-        ``clock_limit``.
+        ``vlan_bridge``, ``pools``, ``volumes``, ``local_volumes``, ``numbers`` (by variable), ``migration_ports``,
+        ``secrets``, ``receivers``, ``tang_servers``, ``releases``, ``kvm``, and the limits ``memory_min_mib``,
+        ``disk_min_bytes``, ``clock_limit``.
     """
     nodes = [_host(name, looked[name]) for name in settings["nodes"] if name in looked]
     tang_hosts = [_host(name, looked[name]) for name in settings["tang"] if name in looked]

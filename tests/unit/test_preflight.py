@@ -19,7 +19,11 @@ from ansible_collections.personal.cluster.plugins.filter.preflight import (
     secret_findings,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.node import parse_disks, parse_signatures
-from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.cluster import RANGES
+from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.cluster import (
+    BASE_PORT,
+    LAST_BRICK_PORT,
+    RANGES,
+)
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.guests import GUEST
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model import Finding
 
@@ -86,6 +90,7 @@ def settings() -> Settings:
         "local_volumes": ["bmv0"],
         "numbers": dict.fromkeys(RANGES),
         "secrets": {"cluster_recovery_passphrase": "correct-horse-battery", "cluster_backup_passphrase": "z" * 24},
+        "migration_ports": [61152, 61215],
         "receivers": {"telemetry_receiver": {}},
         "releases": ["12", "13"],
         "kvm": False,
@@ -734,6 +739,56 @@ def test_playbook_passes_every_number_that_has_a_range(looked: Looked, settings:
     assert judge(looked, settings) == []
 
 
+def test_a_threshold_at_which_nothing_is_extended(looked: Looked, settings: Settings) -> None:
+    settings["numbers"]["storage_autoextend_threshold"] = 100
+    assert only(looked, settings).variable == "storage_autoextend_threshold"
+
+
+@pytest.mark.parametrize(
+    ("base", "ports", "meet"),
+    [
+        (None, [61152, 61215], False),
+        (None, [49152, 49215], False),
+        (None, [49152, 49250], True),
+        (None, ["60999", 61100], True),
+        (49215, [49152, 49215], True),
+        ("49216", [49152, 49215], False),
+        (1024, [49152, 49215], True),
+        (60900, [61000, 61063], False),
+    ],
+)
+def test_bricks_and_migrations_have_ports_of_their_own(
+    looked: Looked, settings: Settings, base: Any, ports: list[Any], meet: bool
+) -> None:
+    settings["numbers"]["storage_base_port"] = base
+    settings["migration_ports"] = ports
+    findings = judge(looked, settings)
+    names = ["storage_base_port and hypervisor_migration_ports"]
+    assert [finding.variable for finding in findings] == (names if meet else [])
+
+
+@pytest.mark.parametrize("ports", [None, 61152, [61152], [61215, 61152], ["a", "b"], [61152, 61153, 61154], [0, 70000]])
+def test_ports_of_migrations_that_are_no_pair(looked: Looked, settings: Settings, ports: Any) -> None:
+    settings["migration_ports"] = ports
+    assert only(looked, settings).variable == "hypervisor_migration_ports"
+
+
+def test_preflight_knows_the_ports_of_the_roles() -> None:
+    """Defaults of a role are not seen by another one; copies of its defaults must not drift apart."""
+    roles = REPOSITORY / "roles"
+    defaults = {
+        name: yaml.safe_load((roles / name / "defaults/main.yml").read_text())
+        for name in ("storage", "hypervisor", "preflight")
+    }
+    ports = defaults["hypervisor"]["hypervisor_migration_ports"]
+    assert defaults["preflight"]["preflight_migration_ports"] == ports
+    (play,) = yaml.safe_load((REPOSITORY / "playbooks" / "preflight.yml").read_text())
+    passed = play["roles"][0]["vars"]["preflight_migration_ports"]
+    assert passed == f"{{{{ hypervisor_migration_ports | default({ports}) }}}}"
+    assert defaults["storage"]["storage_base_port"] == BASE_PORT
+    assert f"option max-port {LAST_BRICK_PORT}\n" in (roles / "storage/templates/glusterd.vol.j2").read_text()
+
+
 @pytest.mark.parametrize("variable", ["cluster_recovery_passphrase", "cluster_backup_passphrase"])
 @pytest.mark.parametrize(
     ("value", "found"),
@@ -880,6 +935,14 @@ def test_two_guests_with_one_name(looked: Looked, settings: Settings) -> None:
 def test_guest_that_goes_needs_no_node_that_is_there(looked: Looked, settings: Settings) -> None:
     settings["guests"] = [guest(node="node9", state="absent")]
     assert judge(looked, settings) == []
+
+
+def test_guest_where_there_is_no_node(looked: Looked, settings: Settings) -> None:
+    settings.update(nodes=[], guests=[guest()])
+    (finding,) = [
+        one for one in judge({"tang1": looked["tang1"]}, settings) if one.variable == "cluster_guests[0].node"
+    ]
+    assert finding.remedy == "name one; the inventory group `nodes` has them, and it is empty"
 
 
 def test_of_vlans_nothing_is_told_where_no_node_is_looked_at(looked: Looked, settings: Settings) -> None:

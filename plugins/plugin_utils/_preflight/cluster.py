@@ -23,7 +23,8 @@ RANGES = {
     "tang_port": (1, 65535),
     "storage_pool_percent": (1, 100),
     "storage_volume_percent": (1, 100),
-    "storage_autoextend_threshold": (50, 100),
+    # With 100 LVM extends nothing.
+    "storage_autoextend_threshold": (50, 99),
     "storage_autoextend_percent": (1, 100),
     "storage_brick_wait": (1, 86400),
     "storage_mount_wait": (1, 86400),
@@ -35,6 +36,8 @@ RANGES = {
     "telemetry_collect_interval": (10, 3600),
     "telemetry_collect_timeout": (1, 600),
 }
+# The default of the role storage, and what its template has.
+BASE_PORT, LAST_BRICK_PORT = 49250, 60999
 LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 PLACEHOLDER = re.compile(
     r"<.*>|.*(change.?me|placeholder|todo|xxxx|your.?pass|example).*|(pass|secret|password)\d*", re.I
@@ -115,6 +118,29 @@ def numbers_in_range(site: Site) -> Iterator[Finding]:
             )
 
 
+def ports_apart(site: Site) -> Iterator[Finding]:
+    """Migrations and bricks have ports of their own: a brick that finds its port taken does not start."""
+    declared = site.settings["migration_ports"]
+    ports = [whole(port) for port in declared] if isinstance(declared, list) else []
+    match ports:
+        case [int(first), int(last)] if 1 <= first <= last <= 65535:
+            base = whole(site.settings["numbers"].get("storage_base_port")) or BASE_PORT
+            if first <= LAST_BRICK_PORT and last >= base:
+                yield Finding(
+                    CLUSTER,
+                    "storage_base_port and hypervisor_migration_ports",
+                    f"bricks take ports from {base} to {LAST_BRICK_PORT}, and migrations those from {first} to {last}",
+                    f"leave them out and have the defaults, or let migrations begin above {LAST_BRICK_PORT}",
+                )
+        case _:
+            yield Finding(
+                CLUSTER,
+                "hypervisor_migration_ports",
+                f"{declared!r} is no pair of ports",
+                "write the first and the last one: [61152, 61215]",
+            )
+
+
 def secrets_present(site: Site) -> Iterator[Finding]:
     """The secrets are there, and nobody left the example's text in them. Their values never show."""
     yield from secrets_sound(site.settings["secrets"])
@@ -184,6 +210,7 @@ SITE_CHECKS: tuple[Check, ...] = (
     names_valid,
     names_of_the_cluster,
     numbers_in_range,
+    ports_apart,
     room_for_snapshots,
     secrets_present,
 )

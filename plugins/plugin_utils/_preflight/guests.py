@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -55,19 +55,24 @@ def _guest_valid(site: Site, place: str, guest: Data) -> Iterator[Finding]:
         )
     if not node or (node not in nodes and guest.get("state") != "absent"):
         found = f"{node!r} is no host of group nodes" if node else "it is not set"
-        yield Finding(CLUSTER, f"{place}.node", found, f"name one of {', '.join(nodes)}")
+        yield Finding(CLUSTER, f"{place}.node", found, _one_of(nodes, "the inventory group `nodes` has them"))
     pools = [pool.get("name") for _place, pool in mappings("", site.settings["pools"])]
     for where, disk in _parts(place, guest, "disks"):
         yield from _options_valid(where, "disk", disk, GUEST_DISK, GUEST["disks"])
         pool = disk.get("pool")
         if pool and pools and pool not in pools:
-            remedy = f"name one of {', '.join(map(str, pools))}; hypervisor_pools declares more"
+            remedy = _one_of(pools, "hypervisor_pools declares them")
             yield Finding(CLUSTER, f"{where}.pool", f"{pool!r} is no pool", remedy)
     for where, nic in _parts(place, guest, "nics"):
         yield from _options_valid(where, "network card", nic, NIC)
         yield from _guest_nic_valid(site, where, nic)
     for key, what in (("disks", "disk"), ("nics", "network card")):
         yield from no_mappings(CLUSTER, f"{place}.{key}", guest.get(key), GUEST_EXAMPLES[what])
+
+
+def _one_of(names: Sequence[Any], source: str) -> str:
+    """Return a remedy that lists what there is; where there is nothing, it says where that comes from."""
+    return f"name one of {', '.join(map(str, names))}; {source}" if names else f"name one; {source}, and it is empty"
 
 
 def _parts(place: str, guest: Data, key: str) -> list[tuple[str, Data]]:
@@ -100,7 +105,7 @@ def _guest_nic_valid(site: Site, place: str, nic: Data) -> Iterator[Finding]:
     networks, bridge = site.settings["networks"], site.settings["vlan_bridge"]
     if network not in networks:
         found = f"{network!r} is no network" if network else "it is not set"
-        remedy = f"name one of {', '.join(networks)}; hypervisor_bridges declares more"
+        remedy = _one_of(networks, "hypervisor_bridges declares them")
         yield Finding(CLUSTER, f"{place}.network", found, remedy)
     elif network != bridge:
         if vlan:
@@ -112,8 +117,7 @@ def _guest_nic_valid(site: Site, place: str, nic: Data) -> Iterator[Finding]:
         vlans = [*(str(item.get("name")) for _place, item in mappings("", site.settings["vlans"])), TRUNK]
         if vlan not in vlans:
             found = f"{vlan!r} is no VLAN" if vlan else "it is not set"
-            remedy = f"name one of {', '.join(vlans)}; cluster_vlans declares them"
-            yield Finding(CLUSTER, f"{place}.vlan", found, remedy)
+            yield Finding(CLUSTER, f"{place}.vlan", found, _one_of(vlans, "cluster_vlans declares them"))
 
 
 SITE_CHECKS: tuple[Check, ...] = (guests_valid,)
