@@ -11,6 +11,7 @@ from ansible_collections.personal.cluster.plugins.plugin_utils._preflight import
     cluster,
     guests,
     hosts,
+    names,
     network,
     storage,
     tang,
@@ -27,6 +28,7 @@ from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model 
 
 SITE_CHECKS: tuple[Check, ...] = (
     *cluster.SITE_CHECKS,
+    *names.SITE_CHECKS,
     *hosts.SITE_CHECKS,
     *network.SITE_CHECKS,
     *tang.SITE_CHECKS,
@@ -54,8 +56,8 @@ def judge(looked: Mapping[str, Data], settings: Data) -> list[Finding]:
     :param settings: ``about`` (the hosts that count, all when empty), ``nodes`` and ``tang`` (names), ``cluster_name``,
         ``state_dir``, ``network``, ``gateway``, ``dns``, ``bridges``, ``vlans``, ``guests``, ``networks``,
         ``vlan_bridge``, ``pools``, ``volumes``, ``local_volumes``, ``numbers`` (by variable), ``migration_ports``,
-        ``secrets``, ``receivers``, ``tang_servers``, ``releases``, ``kvm``, and the limits ``memory_min_mib``,
-        ``disk_min_bytes``, ``clock_limit``.
+        ``secrets``, ``receivers``, ``own_variables``, ``tang_servers``, ``releases``, ``kvm``, and the limits
+        ``memory_min_mib``, ``disk_min_bytes``, ``clock_limit``.
     """
     nodes = [_host(name, looked[name]) for name in settings["nodes"] if name in looked]
     tang_hosts = [_host(name, looked[name]) for name in settings["tang"] if name in looked]

@@ -134,6 +134,12 @@ def test_no_disk_is_bound_to_a_tang_on_its_own_node(node: str, servers: dict[str
     )
 
 
+def test_preflight_is_told_the_names_of_all_variables_of_a_host() -> None:
+    hosts = {"node1": {"cluster_gatway": "10.0.0.1", "x": "{{ nothing }}"}, "node2": {"y": 1}}
+    given = passed("preflight", "preflight_variables", inventory_hostname="node1", hostvars=hosts)
+    assert given == ["cluster_gatway", "x"]
+
+
 def test_preflight_is_told_the_policy_that_disks_will_be_bound_to() -> None:
     """The servers of a policy may be taken from what the playbooks make of the tang hosts."""
     (play,) = plays_of("preflight")

@@ -90,6 +90,7 @@ def settings() -> Settings:
         "local_volumes": ["bmv0"],
         "numbers": dict.fromkeys(RANGES),
         "secrets": {"cluster_recovery_passphrase": "correct-horse-battery", "cluster_backup_passphrase": "z" * 24},
+        "own_variables": [],
         "migration_ports": [61152, 61215],
         "receivers": {"telemetry_receiver": {}},
         "releases": ["12", "13"],
@@ -849,6 +850,65 @@ def test_secret_of_a_receiver(looked: Looked, settings: Settings, text: str) -> 
     finding = only(looked, settings)
     assert (finding.host, finding.variable) == ("cluster", "telemetry_receiver.email_configs[0].auth_password")
     assert "in quotes" in finding.remedy
+
+
+# Names of variables
+
+MISSPELT = {
+    "encryption_tang_treshold": "encryption_tang_threshold",
+    "cluster_gatway": "cluster_gateway",
+    "backup_keep_dayly": "backup_keep_daily",
+    "telemetry_reciever": "telemetry_receiver",
+    "cluster_recovery_passphrase_": "cluster_recovery_passphrase",
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_misspelt_variable(looked: Looked, settings: Settings, name: str) -> None:
+    for host in looked.values():
+        host["declared"]["variables"] = [name, "ansible_host", "groups"]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("cluster", name)
+    assert finding.remedy.startswith(f"did you mean {MISSPELT[name]}? ")
+    looked["node3"]["declared"]["variables"] = []
+    assert [one.host for one in judge(looked, settings)] == ["node1", "node2", "tang1"]
+    settings["own_variables"] = [name]
+    assert judge(looked, settings) == []
+
+
+def test_variable_that_is_like_none(looked: Looked, settings: Settings) -> None:
+    looked["node2"]["declared"]["variables"] = [
+        "cluster_xyzzy_quux_0815",
+        "mail_password",
+        "networking",
+        "lab_cluster_x",
+    ]
+    finding = only(looked, settings)
+    assert (finding.host, finding.variable) == ("node2", "cluster_xyzzy_quux_0815")
+    assert finding.remedy.startswith("A variable of your own")
+
+
+def inventory_variables() -> set[str]:
+    """Return the names of all variables that the inventories here have, those of the comments too."""
+    texts = [path.read_text() for path in (REPOSITORY / "inventories").rglob("*.yml")]
+    return {name for text in texts for name in re.findall(r"^(?:# |  +)?([a-z]\w+):", text, re.M)}
+
+
+def passed_variables() -> set[str]:
+    """Return the names of all variables that playbooks pass on."""
+    plays = [play for path in (REPOSITORY / "playbooks").glob("*.yml") for play in yaml.safe_load(path.read_text())]
+    roles = [role for play in plays for role in play.get("roles", ())]
+    files = [yaml.safe_load(path.read_text()) for path in (REPOSITORY / "playbooks/vars").glob("*.yml")]
+    return {name for part in (*plays, *roles) for name in part.get("vars", {})}.union(*files)
+
+
+def test_no_variable_of_ours_is_taken_for_misspelt(looked: Looked, settings: Settings) -> None:
+    variables = inventory_variables() | passed_variables() | {"tang_thumbprint", "preflight_own_variables"}
+    for path in (REPOSITORY / "roles").glob("*/defaults/main.yml"):
+        variables |= set(yaml.safe_load(path.read_text()) or {})
+    assert {"cluster_gateway", "telemetry_receiver", "storage_rebalance", "encryption_replaced"} <= variables
+    looked["node1"]["declared"]["variables"] = sorted(variables)
+    assert judge(looked, settings) == []
 
 
 # The guests
