@@ -21,6 +21,7 @@ BY_ID = "/dev/disk/by-id/e2e-loop"
 ONE = {
     "cluster_disks": [{"device": "/dev/disk/by-id/virtio-gv0", "volume": "gv0"}],
     "storage_volumes": [{"name": "gv0", "group": "virt"}],
+    "preflight_local_volumes": [],
 }
 
 

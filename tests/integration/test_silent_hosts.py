@@ -13,17 +13,27 @@ import yaml
 from harness import TOP
 
 NODES = ("node1", "node2", "node3")
-DISKS = [{"device": "/dev/disk/by-id/none", "volume": "gv0"}]
+DISKS = [{"device": f"/dev/disk/by-id/none-{volume}", "volume": volume} for volume in ("gv0", "gv1", "bmv0")]
+# What is declared is in order: it is judged before anybody is asked.
+DECLARED = {
+    "ansible_host": "127.0.0.1",
+    "ansible_port": 1,
+    "cluster_name": "silent",
+    "cluster_state_dir": "/nonexistent/state",
+    "cluster_network": "10.10.0.0/24",
+    "cluster_nics": {"br0": "eno1", "wan0": "eno2", "vlans": "eno3"},
+    "cluster_recovery_passphrase": "none that opens anything",
+    "cluster_backup_passphrase": "none that reads anything",
+}
 
 
 @pytest.fixture
 def silent(tmp_path: Path) -> Path:
     """An inventory of hosts at a port of this computer at which nobody listens."""
     hosts = {node: {"cluster_disks": DISKS, "cluster_address": f"10.10.0.{node[-1]}"} for node in NODES}
-    known = {"ansible_host": "127.0.0.1", "ansible_port": 1, "cluster_recovery_passphrase": "none that opens anything"}
-    groups = {"nodes": {"hosts": hosts}, "tang": {"hosts": {"tang1": {}}}}
+    groups = {"nodes": {"hosts": hosts}, "tang": {"hosts": {"tang1": {"cluster_address": "10.10.0.10"}}}}
     path = tmp_path / "hosts.yml"
-    path.write_text(yaml.safe_dump({"all": {"vars": known, "children": groups}}))
+    path.write_text(yaml.safe_dump({"all": {"vars": DECLARED, "children": groups}}))
     return path
 
 
@@ -73,3 +83,11 @@ def test_nobody_is_asked_after_one_that_does_not_answer(
 def test_nobody_is_asked_before_it_is_known_what_is_wanted(silent: Path, words: list[str], said: str) -> None:
     well, output, silent_ones = run(silent, *words)
     assert not well and silent_ones == set() and said in output
+
+
+@pytest.mark.parametrize("layer", ["base", "network", "encryption", "storage", "hypervisor", "backup", "telemetry"])
+def test_nobody_is_asked_while_what_is_declared_is_wrong(silent: Path, layer: str) -> None:
+    wrong = ["-e", "cluster_recovery_passphrase=<replace_me>", "-e", '{"cluster_vlans": [{"name": "a", "tag": 5000}]}']
+    well, output, silent_ones = run(silent, f"{layer}.yml", *wrong)
+    assert not well and silent_ones == set()
+    assert "cluster_recovery_passphrase: it still holds a placeholder" in output and "5000 is no VLAN tag" in output

@@ -22,7 +22,7 @@ VLANS = [{"name": "servers", "tag": 101, "address": "10.20.0.11/24"}, {"name": "
 
 def handed_over(layer: str) -> dict[str, Any]:
     """Return the variables of the layer's role that its playbook sets, with what it makes them of."""
-    (play,) = plays_of(layer)
+    (play,) = [play for play in plays_of(layer) if "roles" in play]
     variables: dict[str, Any] = play["roles"][0]["vars"]
     return variables
 
@@ -138,6 +138,33 @@ def test_preflight_is_told_the_names_of_all_variables_of_a_host() -> None:
     hosts = {"node1": {"cluster_gatway": "10.0.0.1", "x": "{{ nothing }}"}, "node2": {"y": 1}}
     given = passed("preflight", "preflight_variables", inventory_hostname="node1", hostvars=hosts)
     assert given == ["cluster_gatway", "x"]
+
+
+LAYERS = [play["ansible.builtin.import_playbook"].removesuffix(".yml") for play in read("playbooks/site.yml")][1:]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_judges_what_is_declared_before_anything_else(layer: str) -> None:
+    first, *others = plays_of(layer)
+    assert first["ansible.builtin.import_playbook"] == "preflight.yml" and first["vars"] == {"preflight_look": False}
+    assert first["tags"] == [layer] and all(play["tags"] == [layer] for play in others)
+
+
+def test_what_is_declared_is_judged_once_in_a_run() -> None:
+    (play,) = plays_of("preflight")
+    ask, take, report = read("roles/preflight/tasks/main.yml")
+    assert (ask["when"], take["when"], report["run_once"]) == ("preflight_look", "not preflight_look", True)
+    judged = {"node1": {report["register"]: {"skipped": True}}, "tang1": {}}
+    for hostvars, more, asked in (
+        ({"node1": {}}, {}, True),
+        ({"node1": {}}, {"preflight_look": False}, True),
+        (judged, {"preflight_look": False}, False),
+        (judged, {"preflight_look": True}, True),
+        (judged, {}, True),
+    ):
+        hosts = templated(play["hosts"], variables_of(play), hostvars=hostvars, **more)
+        assert hosts == ("nodes:tang" if asked else "all:!all")
+    assert templated(play["hosts"], variables_of(play), preflight_look=False) == "nodes:tang"
 
 
 def test_preflight_is_told_the_policy_that_disks_will_be_bound_to() -> None:

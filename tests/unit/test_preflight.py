@@ -1511,6 +1511,23 @@ def test_one_report_names_every_host_variable_and_remedy(looked: Looked, setting
         assert f"    Remedy: {finding['remedy']}" in report
 
 
+def test_what_is_declared_is_judged_without_asking_a_host(looked: Looked, settings: Settings) -> None:
+    declared = {host: {"declared": about["declared"]} for host, about in looked.items()}
+    assert judge(declared, settings) == []
+    settings["vlans"] = [{"name": "blue", "tag": 5000}, {"name": "green", "tag": 7}, {"name": "red", "tag": 7}]
+    settings["secrets"]["cluster_recovery_passphrase"] = "<replace me>"
+    declared["node2"]["declared"]["nics"] = {"wan": "enp0s3"}
+    assert {finding.variable for finding in judge(declared, settings)} == {
+        "cluster_recovery_passphrase",
+        "cluster_vlans[0].tag",
+        "cluster_vlans",
+        "cluster_nics.br0",
+        "cluster_nics.wan0",
+        "cluster_nics.vlans",
+        "cluster_nics.wan",
+    }
+
+
 def test_report_of_one(looked: Looked, settings: Settings) -> None:
     settings["network"] = "x"
     assert preflight_report(preflight_findings(looked, settings)).startswith("1 thing stands in the way")
