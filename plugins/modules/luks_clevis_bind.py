@@ -236,6 +236,8 @@ options:
     description:
       - Directory of the header backups, on another disk. Each file C(NAME-UUID.img), mode 0400, is always the present
         header of its disk; an older one would bring removed keys back to life.
+      - A backup that is newer than the header of its disk, which was restored then, is kept as
+        C(NAME-UUID-aside-DIGEST.raw). When its volume key is another one, the disk is refused.
     type: path
     default: /var/backups/personal-cluster/luks-headers
   rotation:

@@ -13,8 +13,9 @@ description:
   - Restores a header that is damaged. A disk that has the header already is left alone.
   - Refused for a disk of another size, and for one that carries, or has remains of, a header with another UUID.
     Refused, unless the disk is named in O(replace), while the header that is there is intact and differs, and while
-    there are signatures of something else. Always refused for a disk with partitions, holders or mounts, or one that
-    the kernel has given to somebody; the open mapper of this very header is none of them.
+    there are signatures of something else, and while O(backup_dir) has a backup of a later state of the header, made
+    after keys were changed. Always refused for a disk with partitions, holders or mounts, or one that the kernel has
+    given to somebody; the open mapper of this very header is none of them.
   - What stood in the place of the header is kept as C(NAME-before-restore-DIGEST.raw), and nothing ever deletes it.
   - An older header brings keys back that were removed since, and lacks those that were added. Run the role encryption
     after it.

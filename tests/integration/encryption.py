@@ -130,3 +130,8 @@ def metadata(disk: Path) -> dict[str, Any]:
 def unlocks(disk: Path, slot: int) -> bool:
     argv = ["clevis", "luks", "pass", "-d", str(disk), "-s", str(slot)]
     return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def opens(disk: Path, key: str = PASSPHRASE) -> bool:
+    argv = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", str(disk)]
+    return subprocess.run(argv, input=key.encode(), capture_output=True, check=False).returncode == 0

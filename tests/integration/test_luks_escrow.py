@@ -17,7 +17,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.re
 from ansible_collections.personal.cluster.plugins.module_utils._engine import converge
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
-from encryption import CHEAP, PASSPHRASE, digest, metadata, partition_table
+from encryption import CHEAP, PASSPHRASE, digest, metadata, opens, partition_table
 from harness import direct, needs, play, playbook_argv
 
 needs("cryptsetup", "gpg", "gpg-agent", "unshare")
@@ -43,11 +43,6 @@ def make_disk(path: Path, size: int = 20 * MIB) -> Path:
     ]
     subprocess.run(argv, input=PASSPHRASE.encode(), check=True)
     return path
-
-
-def opens(disk: Path) -> bool:
-    argv = ["cryptsetup", "open", "--test-passphrase", "--key-file", "-", str(disk)]
-    return subprocess.run(argv, input=PASSPHRASE.encode(), capture_output=True, check=False).returncode == 0
 
 
 def uuid(disk: Path) -> str:

@@ -15,8 +15,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import devices as luks_devices
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import (
+    headers,
+    reading,
+    restoring,
+    showing,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import model as luks
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import reading, restoring, showing
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel, Mapper
 from ansible_collections.personal.cluster.plugins.module_utils._errors import (
     ClusterError,
@@ -603,7 +608,7 @@ def test_the_mapper_of_a_copy_is_not_taken_for_that_of_the_disk(
     tmp_path: Path, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, numbers: dict[str, str]
 ) -> None:
     monkeypatch.setattr(Kernel, "number", staticmethod(lambda path: numbers.get(Path(path).name, "")))
-    uuid = reading.uuid_of(head(tmp_path, "trixie", "a").read_bytes())
+    uuid = headers.uuid_of(head(tmp_path, "trixie", "a").read_bytes())
     (tmp_path / "sys/devices/dm-3/dm/uuid").write_text(f"CRYPT-LUKS2-{uuid.replace('-', '')}-luks-gv-0\n")
     head(tmp_path, "trixie", "b")
     original, copy = (replace(wish("present", device=str(tmp_path / name)), name="luks-x") for name in "ab")
@@ -921,7 +926,7 @@ def test_luks1_and_missing(tmp_path: Path) -> None:
 
 def test_read_what_killed_runs_leave(tmp_path: Path) -> None:
     path = head(tmp_path, "trixie")
-    uuid = reading.uuid_of(path.read_bytes())
+    uuid = headers.uuid_of(path.read_bytes())
     bound = json.loads(dump("trixie", "tang"))
     lost = {**bound, "tokens": {}}
     lost["keyslots"]["1"]["kdf"] = {"type": "pbkdf2", "iterations": 1000}
@@ -1024,7 +1029,7 @@ def test_policy_before_is_that_of_the_first_look(tmp_path: Path) -> None:
 
 def test_info_asks_the_servers_of_the_bindings_and_finds_the_backup(tmp_path: Path) -> None:
     disk = head(tmp_path, "trixie")
-    uuid = reading.uuid_of(disk.read_bytes())
+    uuid = headers.uuid_of(disk.read_bytes())
     backup = tmp_path / f"luks-x-{uuid}.img"
     backup.write_bytes(disk.read_bytes())
     os.truncate(backup, HEADER_SIZE)
@@ -1298,8 +1303,8 @@ def stopping(error: BaseException) -> Callable[[int], None]:
 
 def test_keyslots_go_before_the_header_that_tells_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = head(tmp_path, "trixie")
-    uuid = reading.uuid_of(path.read_bytes())
-    first = path.read_bytes()[: reading.BINARY_HEADER]
+    uuid = headers.uuid_of(path.read_bytes())
+    first = path.read_bytes()[: headers.BINARY_HEADER]
     path.write_bytes(first + b"\xa5" * 0x3000 + first + b"\xa5" * 12001)
     wanted = replace(wish("absent", device=str(path)), name="luks-x", erase=uuid)
     devices = resource(wanted, run=Torn(f"Device {path} is not a valid LUKS device."), backup=str(tmp_path / "backup"))
@@ -1316,7 +1321,7 @@ def test_keyslots_go_before_the_header_that_tells_of_them(tmp_path: Path, monkey
 
 def test_a_disk_that_takes_no_zeros_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = head(tmp_path, "trixie")
-    wanted = replace(wish("absent", device=str(path)), name="luks-x", erase=reading.uuid_of(path.read_bytes()))
+    wanted = replace(wish("absent", device=str(path)), name="luks-x", erase=headers.uuid_of(path.read_bytes()))
     devices = resource(wanted, run=Torn("is not a valid LUKS device."), backup=str(tmp_path / "backup"))
     (erase,) = devices.plan(devices.read()).steps
     monkeypatch.setattr(os, "fsync", stopping(OSError(errno.EIO, "Input/output error")))
@@ -1339,7 +1344,7 @@ def test_rebind_removes_keyslot_before_token(tmp_path: Path) -> None:
     binder, run = Binder(), Recording(dump("trixie", "tang"))
     disk = replace(DONE, bindings=(luks.Binding(0, 1, OTHER),))
     path = head(tmp_path, "trixie")
-    uuid = path.read_bytes()[reading.UUID_AT].rstrip(b"\0").decode()
+    uuid = path.read_bytes()[headers.UUID_AT].rstrip(b"\0").decode()
     (tmp_path / "backup").mkdir(mode=0o700)
     (tmp_path / "backup" / f"former-name-{uuid}.img").touch()
     apply(disk, path, binder, run)

@@ -9,6 +9,14 @@ import uuid
 from pathlib import Path
 from typing import Generic, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.headers import (
+    BINARY_HEADER,
+    HEADER_LIMIT,
+    SECOND,
+    head,
+    is_luks2,
+    uuid_of,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEY_SECONDS,
     LABEL_LENGTH,
@@ -18,19 +26,12 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Disk,
     Key,
     Policy,
+    Rival,
     Servers,
     Wish,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.proving import Prover
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
-    BINARY_HEADER,
-    SECOND,
-    Reader,
-    fits,
-    head,
-    is_luks2,
-    uuid_of,
-)
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader, fits
 from ansible_collections.personal.cluster.plugins.module_utils._durable import sync
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
@@ -40,8 +41,6 @@ METADATA = "64k"
 # Room for a LUKS2 header, and a little more.
 TRIAL = 20 * 2**20
 COPIES = (0, *SECOND)
-# No LUKS2 header is longer: two copies, and the keyslots.
-HEADER_LIMIT = 2 * SECOND[-1] + 128 * 2**20
 
 
 class Changer(Generic[Policy]):
@@ -271,6 +270,11 @@ class Changer(Generic[Policy]):
     def remove_token(self, device: str, token: int) -> None:
         """Remove a token."""
         self.tool(["cryptsetup", "token", "remove", "--token-id", str(token), device])
+
+    def put_aside(self, rival: Rival) -> None:
+        """Keep a backup that the one of the present header would replace."""
+        Path(rival.path).rename(rival.aside)
+        sync(self._reader.backup_dir)
 
     def save(self, wish: Wish[Policy]) -> None:
         """Replace the device's backup: an older one would bring removed keys back to life."""

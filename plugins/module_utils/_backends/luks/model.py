@@ -182,6 +182,18 @@ class Binding:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """A backup that must not be lost to the present header of its disk, as it is newer.
+
+    ``aside`` is the name that it gets then. ``other_key``: the data had another volume key when it was made.
+    """
+
+    path: str
+    aside: str
+    other_key: bool = False
+
+
+@dataclass(frozen=True)
 class Disk:
     """One device as it is.
 
@@ -194,7 +206,8 @@ class Disk:
     the backups of headers that had its name, the latest last. ``dead`` are the keyslots of bindings that have the
     declared policy and unlock nothing, although a new one would; ``doubt`` says why a new one would not either.
     ``unassigned`` are the keyslots whose key is not that of the data. ``reencryption`` is what the header demands while
-    its data is being reencrypted. ``twin`` is a mapper of its UUID that stands on another disk.
+    its data is being reencrypted. ``twin`` is a mapper of its UUID that stands on another disk. ``rivals`` are the
+    backups with its UUID, under whatever name, that the backup of its header must not replace.
     """
 
     kind: str
@@ -223,6 +236,7 @@ class Disk:
     unassigned: tuple[int, ...] = ()
     reencryption: str = ""
     twin: str = ""
+    rivals: tuple[Rival, ...] = ()
 
     @property
     def live(self) -> tuple[Binding, ...]:

@@ -101,6 +101,13 @@ class DiskPlan(Generic[Policy]):
                 "is the same disk, cryptsetup luksHeaderRestore with that file brings back its data, or "
                 "restore_header.yml; a new disk takes its place by replace_disk.yml (replaced, encryption_replaced)"
             )
+        found += [
+            f"carries an older header than {rival.path}, with another volume key: its data would be read, and written, "
+            "with a key that is not its own. With the disk closed, cryptsetup luksHeaderRestore --header-backup-file "
+            f"{rival.path} {wish.device} brings the newer one back; if the older one is right, move that file away"
+            for rival in disk.rivals
+            if rival.other_key
+        ]
         if disk.holds_backups:
             found.append(f"carries {self.reader.backup_dir} itself; keep header backups on another disk")
         if wish.policy is not None and wish.state != "unbound":
@@ -192,9 +199,25 @@ class DiskPlan(Generic[Policy]):
             step = Step(f"{sentence} before it is changed", partial(self.changer.save, self.wish))
             self.plan.steps.insert(before, step)
         if not self.disk.saved or changes:
+            self.plan.steps[before:before] = self._put_aside()
             self._add(sentence, self.changer.save, self.wish)
             path = str(self.reader.backup(self.wish.name, self.disk.uuid)) if self.disk.uuid else ""
             self.disk = replace(self.disk, saved=True, backup=path, sha256="")
+
+    def _put_aside(self) -> list[Step]:
+        """Return the steps that keep what a backup of this header would replace; they come before it."""
+        steps = []
+        for rival in self.disk.rivals:
+            sentence = f"keep {rival.path}, which is newer than the header of {self.wish.device}, as {rival.aside}"
+            steps.append(Step(sentence, partial(self.changer.put_aside, rival)))
+            self._warn(
+                "carries an older header than this node has kept: keys that were removed since open it again, and "
+                "those that were added do not. With the disk closed, cryptsetup luksHeaderRestore --header-backup-file "
+                f"{rival.aside} {self.wish.device} brings the newer one back",
+                " ",
+            )
+        self.disk = replace(self.disk, rivals=())
+        return steps
 
     def _remove_leftover(self) -> None:
         slot = self.disk.leftover

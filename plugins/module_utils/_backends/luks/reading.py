@@ -12,6 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.headers import (
+    BINARY_HEADER,
+    LABEL_AT,
+    MAGIC,
+    VERSION_AT,
+    dumped,
+    head,
+    is_luks2,
+    metadata,
+    sequence,
+    text_of,
+    uuid_of,
+    volume_keys,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel, Mapper
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEY_SECONDS,
@@ -24,21 +38,16 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Disk,
     Json,
     Key,
+    Rival,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
-MAGIC = b"LUKS\xba\xbe"
 BY_UUID = "/dev/disk/by-uuid"
 CLEVIS_KDF = ("pbkdf2", 1000)
-VERSION_AT = slice(6, 8)
-LABEL_AT = slice(24, 72)
-UUID_AT = slice(168, 208)
 UUID_LENGTH = 36
-# The binary header with sequence number and checksum: two headers with equal ones are equal as a whole.
-BINARY_HEADER = 4096
-# The sizes that one copy of a header may have are the places at which the second one may begin.
-SECOND = tuple(0x4000 << step for step in range(9))
+# What the name of a header ends with that was put aside, after its UUID; in it is the beginning of its SHA-256.
+ASIDE = "-aside-{}.raw"
 
 
 class Reader:
@@ -135,6 +144,7 @@ class Reader:
             backup=saved,
             sha256=sha256,
             leftover=self._leftover(name, disk.uuid, data),
+            rivals=self._rivals(device, disk.uuid, data) if name else (),
         )
 
     def metadata(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
@@ -200,11 +210,20 @@ class Reader:
 
     def remains(self, uuid: str) -> list[Path]:
         """Return all files that hold a header, those that a killed run had not finished included."""
-        return sorted([*self.backups(uuid), *self.backup_dir.glob(f"*-{glob.escape(uuid)}.new")])
+        others = (f"*-{glob.escape(uuid)}{rest}" for rest in (".new", ASIDE.format("*")))
+        return sorted([*self.backups(uuid), *(path for pattern in others for path in self.backup_dir.glob(pattern))])
 
     def backups(self, uuid: str) -> list[Path]:
         """Return all backups of a header, whatever the name of its device was."""
         return sorted(self.backup_dir.glob(f"*-{glob.escape(uuid)}.img"))
+
+    def _rivals(self, device: str, uuid: str, data: Json) -> tuple[Rival, ...]:
+        number = sequence(metadata(device))
+        newer = [path for path in self.backups(uuid) if sequence(metadata(str(path))) > number]
+        return tuple(
+            Rival(str(path), str(_aside(path)), volume_keys(dumped(self._run, str(path))) != volume_keys(data))
+            for path in newer
+        )
 
     def elsewhere(self, uuid: str, device: str) -> str:
         """Return the device beside this one that carries a header, as udev knows it; empty when there is none."""
@@ -216,9 +235,19 @@ class Reader:
         """Return path and SHA-256 of the whole backup of the present header, empty texts when there is none."""
         for path in [self.backup(name, uuid)] if name else self.backups(uuid):
             if head(str(path)) == found and path.stat().st_size == size:
-                with path.open("rb") as stream:
-                    return str(path), hashlib.file_digest(stream, "sha256").hexdigest()
+                return str(path), digest_of(path)
         return "", ""
+
+
+def _aside(path: Path) -> Path:
+    """Return where a backup is put that another one must not replace."""
+    return path.with_name(path.stem + ASIDE.format(digest_of(path)[:12]))
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def backups_of(folder: Path, name: str) -> list[Path]:
@@ -235,19 +264,6 @@ def fits(run: Run, argv: list[str], key: Key) -> bool:
         if NO_KEYSLOT not in str(error):
             raise
         return False
-
-
-def head(path: str) -> Optional[bytes]:
-    """Return the first bytes of a device or a backup; None when it is not there."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(BINARY_HEADER)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ClusterError(
-            f"{path} cannot be read: {error.strerror}; check the path, the disk and its cable"
-        ) from error
 
 
 def _marked(bindings: list[Binding]) -> tuple[Binding, ...]:
@@ -295,16 +311,6 @@ def _kind(found: bytes, signatures: list[Json]) -> str:
     return "foreign" if signatures else "blank"
 
 
-def is_luks2(found: bytes) -> bool:
-    """Tell whether a device begins with a LUKS2 header."""
-    return found.startswith(MAGIC) and int.from_bytes(found[VERSION_AT], "big") == 2
-
-
-def uuid_of(found: bytes) -> str:
-    """Return the UUID in a binary header."""
-    return text_of(found[UUID_AT])
-
-
 def wipefs(run: Run, devices: list[str]) -> dict[str, list[Json]]:
     """Return the signatures on each device as wipefs describes them."""
     if not devices:
@@ -319,11 +325,6 @@ def wipefs(run: Run, devices: list[str]) -> dict[str, list[Json]]:
 def types(signatures: list[Json]) -> tuple[str, ...]:
     """Return the kinds of signatures, each once."""
     return tuple(sorted({row["type"] for row in signatures}))
-
-
-def text_of(field: bytes) -> str:
-    """Return the text in a field of a binary header."""
-    return field.split(b"\0", 1)[0].decode(errors="replace")
 
 
 def _filesystem(path: Path) -> str:

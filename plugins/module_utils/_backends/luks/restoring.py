@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Give a disk its LUKS2 header back, and only that disk.
-
-Both copies of a header are judged here, by their own checksums: cryptsetup mends one by the other as soon as it looks,
-and a look must change nothing.
-"""
+"""Give a disk its LUKS2 header back, and only that disk."""
 
 from __future__ import annotations
 
@@ -14,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.headers import (
+    BINARY_HEADER,
+    SECOND,
+    copies,
+    is_whole,
+    metadata,
+    sequence,
+    uuid_of,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel, out_of_use
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import LUKS, OWN_LABEL
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
-    BINARY_HEADER,
-    MAGIC,
-    SECOND,
-    UUID_AT,
     UUID_LENGTH,
     backups_of,
-    text_of,
     types,
     wipefs,
 )
@@ -32,10 +32,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._engine import Pl
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
-SECOND_MAGIC = b"SKUL\xba\xbe"
-SIZE_AT = slice(8, 16)
-HASH_AT = slice(72, 104)
-SUM_AT = slice(448, 512)
 SECONDS = 600.0
 
 
@@ -53,7 +49,8 @@ class State:
     """The disk as it is.
 
     ``uuids`` are those of all remains of headers, ``intact`` whether one copy is whole, ``current`` whether that is a
-    copy of the wanted header, whose keyslots may be damaged nevertheless. ``signatures`` are those of all but a header.
+    copy of the wanted header, whose keyslots may be damaged nevertheless. ``newer`` is the backup that this node has
+    made of a later state of the wanted header. ``signatures`` are those of all but a header.
     """
 
     size: int
@@ -61,28 +58,9 @@ class State:
     uuids: tuple[str, ...] = ()
     intact: bool = False
     current: bool = False
+    newer: str = ""
     signatures: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
-
-
-def _whole(data: bytes) -> bool:
-    """Tell whether a copy of a header, with what follows it, has the checksum that it says."""
-    length = int.from_bytes(data[SIZE_AT], "big")
-    if length not in SECOND or len(data) < length:
-        return False
-    try:
-        digest = hashlib.new(text_of(data[HASH_AT]), data[: SUM_AT.start])
-    except ValueError:
-        return False
-    digest.update(bytes(SUM_AT.stop - SUM_AT.start) + data[SUM_AT.stop : length])
-    return data[SUM_AT].startswith(digest.digest())
-
-
-def copies(data: bytes) -> Iterator[bytes]:
-    """Yield what is left of each copy of a header at the beginning of a disk."""
-    for start in (0, *SECOND):
-        if data.startswith(SECOND_MAGIC if start else MAGIC, start):
-            yield data[start : start + SECOND[-1]]
 
 
 class DiskHeader:
@@ -121,14 +99,15 @@ class DiskHeader:
                 f"{self._device} cannot be read: {error.strerror}; check the path, the disk and its cable"
             ) from error
         found = list(copies(data))
-        whole = [copy for copy in found if _whole(copy)]
+        whole = [copy for copy in found if is_whole(copy)]
         heads = [copy[:BINARY_HEADER] for copy in copies(backup)]
         return State(
             size=size,
             sha256=hashlib.sha256(data[: len(backup)]).hexdigest(),
-            uuids=tuple(sorted({text_of(copy[UUID_AT]) for copy in found})),
+            uuids=tuple(sorted({uuid_of(copy) for copy in found})),
             intact=bool(whole),
             current=any(copy[:BINARY_HEADER] in heads for copy in whole),
+            newer=self._newer(backup),
             signatures=self._signatures(),
             users=self._users(),
         )
@@ -145,6 +124,10 @@ class DiskHeader:
         if hashlib.sha256(data).hexdigest() != self._wanted.sha256:
             raise ClusterError(f"{self._source} is not the header that was announced; nothing was written")
         return data
+
+    def _newer(self, backup: bytes) -> str:
+        kept = self._backup_dir / f"{OWN_LABEL}{self._name}-{self._wanted.uuid}.img"
+        return str(kept) if sequence(metadata(str(kept))) > sequence(backup) else ""
 
     def _signatures(self) -> tuple[str, ...]:
         rows = wipefs(self._run, [self._device])[self._device]
@@ -189,6 +172,13 @@ class DiskHeader:
                 f"{wanted.uuid}: the disk was replaced since the bundle was written. What the node has kept is "
                 "restored by cryptsetup luksHeaderRestore (docs/encryption.md); if it shall be the other one, name it: "
                 f"replace={self._name}"
+            )
+        elif state.newer:
+            yield (
+                f"the header to restore is older than {state.newer}, which this node has kept since: keys, or the "
+                "volume key itself, were changed in between. That one is restored by cryptsetup luksHeaderRestore "
+                f"--header-backup-file {state.newer} {device} (docs/encryption.md); if it shall be the older one all "
+                f"the same, name it: replace={self._name}"
             )
         elif state.intact and not state.current:
             yield (

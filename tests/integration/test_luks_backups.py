@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the backups of a header survive: older headers, damage, and keys that were lost."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.personal.cluster.plugins.module_utils import _engine
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.binder import Clevis
+from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.devices import LuksDevices
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import Key, Wish
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.restoring import DiskHeader, Wanted
+from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
+from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
+from encryption import CHEAP, PASSPHRASE, RECOVERY, blank_disk, digest, opens
+from harness import needs
+
+needs("cryptsetup")
+
+CHEAP_KEYS = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+
+
+@pytest.fixture
+def wish(tmp_path: Path) -> Wish[Policy]:
+    """A blank file that stands for a disk, and is to be encrypted."""
+    disk = blank_disk(tmp_path / "gv0.img")
+    options = {name.replace("_", "-"): value for name, value in CHEAP.items()}
+    return Wish(str(disk), "luks-gv0", "present", format=options, key=Key(PASSPHRASE))
+
+
+def converge(wanted: Wish[Policy], *, check: bool = False) -> dict[str, Any]:
+    """Do what the module does, without the seconds that starting one takes."""
+    run = Runner()
+    binder = Clevis(run, 2)
+    reader = Reader(run, binder.parse, str(Path(wanted.device).parent / "headers"))
+    return _engine.converge(LuksDevices([wanted], binder, run, reader), check=check, done=[])
+
+
+def settle(wanted: Wish[Policy]) -> dict[str, Any]:
+    """Check, run, run again; what check mode lists is what the run does, and nothing is left after it."""
+    disk = Path(wanted.device)
+    before = digest(disk)
+    foreseen = converge(wanted, check=True)
+    assert digest(disk) == before, "check mode wrote to a disk"
+    done = converge(wanted)
+    assert foreseen["actions"] == done["actions"]
+    assert converge(wanted)["actions"] == []
+    return done
+
+
+def cryptsetup(*argv: str | Path, stdin: str = PASSPHRASE) -> None:
+    subprocess.run(["cryptsetup", "--batch-mode", *argv], input=stdin.encode(), check=True)
+
+
+def saved(wanted: Wish[Policy]) -> Path:
+    """Bring a disk to its declared state, and return the backup of its header."""
+    return Path(settle(wanted)["devices"][wanted.device]["header_backup"]["path"])
+
+
+def former_of(wanted: Wish[Policy]) -> Path:
+    """Return a copy of the header that a disk has now."""
+    copy = Path(wanted.device).with_suffix(".former")
+    shutil.copy(saved(wanted), copy)
+    return copy
+
+
+def bring_back(header: Path, wanted: Wish[Policy]) -> None:
+    cryptsetup("luksHeaderRestore", "--header-backup-file", header, wanted.device)
+
+
+def changed_passphrase(wanted: Wish[Policy]) -> Wish[Policy]:
+    """Put another passphrase in the place of the first, as somebody does by hand who then changes the vault."""
+    file = Path(wanted.device).with_suffix(".key")
+    file.write_text(RECOVERY)
+    cryptsetup("luksChangeKey", "--key-file", "-", *CHEAP_KEYS, wanted.device, file)
+    return replace(wanted, key=Key(RECOVERY))
+
+
+def test_an_older_header_does_not_replace_the_backup_of_a_newer_one(wish: Wish[Policy]) -> None:
+    former = former_of(wish)
+    later = changed_passphrase(wish)
+    backup = saved(later)
+    newer = digest(backup)
+    bring_back(former, wish)
+    done = settle(wish)
+    aside = backup.with_name(f"{backup.stem}-aside-{newer[:12]}.raw")
+    assert done["actions"][0] == f"keep {backup}, which is newer than the header of {wish.device}, as {aside}"
+    assert digest(aside) == newer and digest(backup) == digest(former)
+    (warning,) = done["warnings"]
+    assert f"{wish.device} carries an older header" in warning and f"--header-backup-file {aside} " in warning
+    # The way that the warning tells.
+    bring_back(aside, wish)
+    again = settle(later)
+    assert opens(backup, RECOVERY) and "warnings" not in again
+
+
+def test_a_header_with_the_volume_key_of_before_a_reencryption_is_refused(wish: Wish[Policy]) -> None:
+    former = former_of(wish)
+    cryptsetup("reencrypt", "--force-offline-reencrypt", "--key-file", "-", *CHEAP_KEYS, wish.device)
+    backup = saved(wish)
+    later = digest(backup)
+    bring_back(former, wish)
+    for wanted in (wish, replace(wish, recovery=Key(RECOVERY))):
+        with pytest.raises(Refused, match=f"an older header than {backup}, with another volume key"):
+            converge(wanted)
+    assert digest(backup) == later and [*backup.parent.iterdir()] == [backup]
+    bring_back(backup, wish)
+    assert settle(wish)["actions"] == []
+
+
+def test_the_header_of_an_older_bundle_is_restored_only_when_it_is_asked_for(wish: Wish[Policy]) -> None:
+    former, disk = former_of(wish), Path(wish.device)
+    backup = saved(changed_passphrase(wish))
+    with disk.open("r+b") as stream:
+        stream.write(bytes(2**20))
+    before = digest(disk)
+
+    def restore(source: Path, replaces: str | None = None) -> dict[str, Any]:
+        wanted = Wanted(backup.stem[-36:], disk.stat().st_size, digest(source))
+        folder = str(backup.parent)
+        header = DiskHeader(
+            str(disk), "gv0", wanted, Runner(), source=str(source), replaces=replaces, backup_dir=folder
+        )
+        return _engine.converge(header, check=False, done=[])
+
+    with pytest.raises(Refused) as refused:
+        restore(former)
+    assert f"older than {backup}, which this node has kept" in str(refused.value) and digest(disk) == before
+    assert f"--header-backup-file {backup} {disk} " in str(refused.value)
+    assert len(restore(backup)["actions"]) == 2 and opens(disk, RECOVERY)
+    assert len(restore(former, "gv0")["actions"]) == 2 and opens(disk)
