@@ -14,12 +14,13 @@ from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.binder import Clevis
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.devices import LuksDevices
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.headers import BINARY_HEADER
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import Key, Wish
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.restoring import DiskHeader, Wanted
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
-from encryption import CHEAP, PASSPHRASE, RECOVERY, blank_disk, digest, opens
+from encryption import CHEAP, PASSPHRASE, RECOVERY, blank_disk, digest, metadata, opens, overwrite
 from harness import needs
 
 needs("cryptsetup")
@@ -113,6 +114,23 @@ def test_a_header_with_the_volume_key_of_before_a_reencryption_is_refused(wish: 
     assert digest(backup) == later and [*backup.parent.iterdir()] == [backup]
     bring_back(backup, wish)
     assert settle(wish)["actions"] == []
+
+
+@pytest.mark.parametrize("place", ["keyslot", "text"])
+def test_a_backup_that_rots_is_none(wish: Wish[Policy], place: str) -> None:
+    backup = saved(wish)
+    start = keyslot(wish.device) if place == "keyslot" else BINARY_HEADER
+    overwrite(backup, start, 64)
+    reader = Reader(Runner(), Clevis(Runner(), 2).parse, str(backup.parent))
+    assert reader.disks({wish.device: ""})[wish.device].saved is False
+    done = settle(wish)
+    assert done["actions"][-1] == f"back up the LUKS header of {wish.device} to {backup.parent}"
+    assert opens(backup)
+
+
+def keyslot(disk: str) -> int:
+    """Return where the key of the passphrase is on a disk."""
+    return int(metadata(Path(disk))["keyslots"]["0"]["area"]["offset"])
 
 
 def test_the_header_of_an_older_bundle_is_restored_only_when_it_is_asked_for(wish: Wish[Policy]) -> None:

@@ -422,6 +422,12 @@ def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
     assert rc == 0 and changed == foreseen == {"node1": 1, "node2": 0}, said
     rc, said, changed = run_play(tmp_path, "escrow")
     assert rc == 0 and not any(changed.values()), said
+    rotten = next((tmp_path / "backups/headers").glob("luks-node1-*.img"))
+    before = rotten.read_bytes()
+    overwrite(rotten, int(metadata(disks["node1"])["keyslots"]["0"]["area"]["offset"]), 64)
+    rc, said, _ = run_play(tmp_path, "escrow")
+    assert rc != 0 and f"node1: {disks['node1']} has no header with a backup" in said
+    rotten.write_bytes(before)
     folder = plain(str(state / "escrow.tar.gpg"), tmp_path / "plain")
     names = sorted(path.name for path in (folder / "secrets").iterdir())
     assert names == ["backup-passphrase", "borg-key.txt", "recovery-passphrase"]

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Optional
+from typing import IO, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import NO_HEADER, Json
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed
@@ -49,17 +49,27 @@ def uuid_of(found: bytes) -> str:
     return text_of(found[UUID_AT])
 
 
-def head(path: str, length: int = BINARY_HEADER) -> Optional[bytes]:
-    """Return the first bytes of a device or a backup; None when it is not there."""
+@contextmanager
+def reading(path: str) -> Iterator[IO[bytes]]:
+    """Open a device or a backup."""
     try:
         with open(path, "rb") as stream:
-            return stream.read(length)
+            yield stream
     except FileNotFoundError:
-        return None
+        raise
     except OSError as error:
         raise ClusterError(
             f"{path} cannot be read: {error.strerror}; check the path, the disk and its cable"
         ) from error
+
+
+def head(path: str, length: int = BINARY_HEADER) -> Optional[bytes]:
+    """Return the first bytes of a device or a backup; None when it is not there."""
+    try:
+        with reading(path) as stream:
+            return stream.read(length)
+    except FileNotFoundError:
+        return None
 
 
 def copies(data: bytes) -> Iterator[bytes]:
@@ -117,6 +127,17 @@ def dumped(run: Run, path: str) -> Json:
             return {}
     data: Json = json.loads(done.stdout)
     return data
+
+
+def areas(path: str, data: Json) -> dict[str, str]:
+    """Return the SHA-256 of what each keyslot holds, on a device or in a backup."""
+    with reading(path) as stream:
+        return {slot: _area(stream, keyslot["area"]) for slot, keyslot in data["keyslots"].items()}
+
+
+def _area(stream: IO[bytes], area: Json) -> str:
+    stream.seek(int(area["offset"]))
+    return hashlib.sha256(stream.read(int(area["size"]))).hexdigest()
 
 
 def volume_keys(data: Json) -> frozenset[str]:

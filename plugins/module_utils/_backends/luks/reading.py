@@ -17,6 +17,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.he
     LABEL_AT,
     MAGIC,
     VERSION_AT,
+    areas,
     dumped,
     head,
     is_luks2,
@@ -130,7 +131,7 @@ class Reader:
         keyslots, tokens, bindings = self._metadata(device, data)
         if noted and not keyslots and not tokens:
             return replace(disk, kind="unfinished", users=self.users(device))
-        saved, sha256 = self._backup(name, disk.uuid, found, _header_size(data))
+        saved, sha256 = self._backup(name, disk.uuid, device, data)
         return replace(
             disk,
             kind="luks2",
@@ -231,10 +232,15 @@ class Reader:
         found = os.path.realpath(link)
         return found if os.path.exists(link) and found != os.path.realpath(device) else ""
 
-    def _backup(self, name: str, uuid: str, found: bytes, size: int) -> tuple[str, str]:
-        """Return path and SHA-256 of the whole backup of the present header, empty texts when there is none."""
+    def _backup(self, name: str, uuid: str, device: str, data: Json) -> tuple[str, str]:
+        """Return path and SHA-256 of the whole backup of the present header, empty texts when there is none.
+
+        What a header says has a checksum. What its keyslots hold has none, and is compared.
+        """
         for path in [self.backup(name, uuid)] if name else self.backups(uuid):
-            if head(str(path)) == found and path.stat().st_size == size:
+            if not path.exists() or path.stat().st_size != _header_size(data):
+                continue
+            if metadata(str(path)) == metadata(device) and areas(str(path), data) == areas(device, data):
                 return str(path), digest_of(path)
         return "", ""
 
