@@ -239,6 +239,8 @@ options:
         each run, and a backup that differs is made anew.
       - A backup that is newer than the header of its disk, which was restored then, is kept as
         C(NAME-UUID-aside-DIGEST.raw). When its volume key is another one, the disk is refused.
+      - So is one kept with a keyslot that the disk has lost, by damage or by hand, unless O(remove_passphrase) is set.
+        While there is such a file, each run tries the given keys, and warns when none opens the disk.
     type: path
     default: /var/backups/personal-cluster/luks-headers
   rotation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.re
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.restoring import DiskHeader, Wanted
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
-from encryption import CHEAP, PASSPHRASE, RECOVERY, blank_disk, digest, metadata, opens, overwrite
+from encryption import CHEAP, PASSPHRASE, RECOVERY, Tang, blank_disk, digest, metadata, opens, overwrite
 from harness import needs
 
-needs("cryptsetup")
+needs("cryptsetup", "clevis", "socat", "tang-show-keys")
 
 CHEAP_KEYS = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
 
@@ -34,6 +35,15 @@ def wish(tmp_path: Path) -> Wish[Policy]:
     disk = blank_disk(tmp_path / "gv0.img")
     options = {name.replace("_", "-"): value for name, value in CHEAP.items()}
     return Wish(str(disk), "luks-gv0", "present", format=options, key=Key(PASSPHRASE))
+
+
+@pytest.fixture
+def tang(tmp_path: Path) -> Iterator[Tang]:
+    """A server."""
+    server = Tang.at(tmp_path / "tang")
+    server.start()
+    yield server
+    server.stop()
 
 
 def converge(wanted: Wish[Policy], *, check: bool = False) -> dict[str, Any]:
@@ -125,7 +135,55 @@ def test_a_backup_that_rots_is_none(wish: Wish[Policy], place: str) -> None:
     assert reader.disks({wish.device: ""})[wish.device].saved is False
     done = settle(wish)
     assert done["actions"][-1] == f"back up the LUKS header of {wish.device} to {backup.parent}"
-    assert opens(backup)
+    assert opens(backup) and "warnings" not in done
+
+
+def damage(disk: str) -> None:
+    overwrite(Path(disk), keyslot(disk), 64)
+
+
+def kill(disk: str) -> None:
+    cryptsetup("luksKillSlot", disk, "0", stdin="")
+
+
+@pytest.mark.parametrize("lose", [damage, kill])
+def test_the_last_backup_with_a_passphrase_is_kept(wish: Wish[Policy], tang: Tang, lose: Callable[[str], None]) -> None:
+    wish = replace(wish, policy=Policy.of({"tang": [tang.entry()], "threshold": 1}))
+    backup = saved(wish)
+    whole = digest(backup)
+    lose(wish.device)
+    done = settle(wish)
+    aside = backup.with_name(f"{backup.stem}-aside-{whole[:12]}.raw")
+    assert done["actions"][0] == f"keep {backup}, which has keyslot 0, lost since on {wish.device}, as {aside}"
+    assert opens(aside) and not opens(backup)
+    told = f"{wish.device} has lost keyslot 0, which {aside} has, and no given key opens it"
+    for result in (done, converge(wish), converge(replace(wish, key=Key()), check=True)):
+        assert told in result["warnings"][0]
+    # The way that the warning tells.
+    bring_back(aside, wish)
+    settle(wish)
+    assert opens(Path(wish.device)) and "warnings" not in converge(wish)
+
+
+def test_a_passphrase_that_never_was_in_a_header_is_told(wish: Wish[Policy], tang: Tang) -> None:
+    wish = replace(wish, policy=Policy.of({"tang": [tang.entry()], "threshold": 1}))
+    backup = saved(wish)
+    kill(wish.device)
+    backup.unlink()
+    settle(wish)
+    (warning,) = converge(wish)["warnings"]
+    assert f"{wish.device} has no keyslot but those of its bindings: the passphrase opens nothing" in warning
+    asked = replace(wish, recovery=Key(RECOVERY))
+    assert "warnings" not in settle(asked) and opens(Path(wish.device), RECOVERY)
+
+
+def test_a_passphrase_that_was_changed_by_hand_is_no_lost_one(wish: Wish[Policy]) -> None:
+    backup = saved(wish)
+    later = changed_passphrase(wish)
+    done = settle(later)
+    assert len(done["actions"]) == 2 and "warnings" not in done and "warnings" not in converge(later)
+    assert opens(backup, RECOVERY)
+    assert "has lost keyslot 0" in converge(wish)["warnings"][0], "the vault was not changed"
 
 
 def keyslot(disk: str) -> int:

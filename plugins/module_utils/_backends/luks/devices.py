@@ -62,6 +62,7 @@ class LuksDevices(Generic[Policy]):
         if dump:
             proven = {wish.device: self._prover.look(wish, disks[wish.device], servers) for wish in self._wishes}
             disks = {wish.device: self._tried(wish, proven[wish.device]) for wish in self._wishes}
+            disks = {wish.device: self._missed(wish, disks[wish.device]) for wish in self._wishes}
         if self._policies_before is None:
             self._policies_before = {device: shown(disk, {})["policy"] for device, disk in disks.items()}
         return State(disks, servers, self._reader.mappers())
@@ -78,6 +79,14 @@ class LuksDevices(Generic[Policy]):
         rest = [slot for slot in disk.other_slots if slot not in recovery]
         keys = tuple(slot for slot in rest if self._reader.opens(wish.device, wish.key, slot))
         return replace(disk, recovery_slots=recovery, key_slots=keys)
+
+    def _missed(self, wish: Wish[Policy], disk: Disk) -> Disk:
+        """Find the keyslots that were lost, and that no declared key replaces; where none was, no key is tried."""
+        lost = tuple(rival for rival in disk.rivals if rival.lost)
+        if not lost or wish.state == "absent" or wish.remove_passphrase:
+            return disk
+        known = any(self._reader.opens(wish.device, key) for key in wish.keys)
+        return disk if known else replace(disk, missed=lost)
 
     def _urls(self, wish: Wish[Policy]) -> Sequence[str]:
         bound = wish.state not in ("unbound", "absent")

@@ -183,14 +183,17 @@ class Binding:
 
 @dataclass(frozen=True)
 class Rival:
-    """A backup that must not be lost to the present header of its disk, as it is newer.
+    """A backup that must not be lost to the present header of its disk.
 
-    ``aside`` is the name that it gets then. ``other_key``: the data had another volume key when it was made.
+    ``aside`` is the name that it gets then, or has already. It is ``newer``, and with ``other_key`` of another volume
+    key; or it has keyslots that the disk has ``lost``, those of bindings left aside.
     """
 
     path: str
     aside: str
+    newer: bool = False
     other_key: bool = False
+    lost: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,8 @@ class Disk:
     declared policy and unlock nothing, although a new one would; ``doubt`` says why a new one would not either.
     ``unassigned`` are the keyslots whose key is not that of the data. ``reencryption`` is what the header demands while
     its data is being reencrypted. ``twin`` is a mapper of its UUID that stands on another disk. ``rivals`` are the
-    backups with its UUID, under whatever name, that the backup of its header must not replace.
+    backups with its UUID, under whatever name, that the backup of its header must not replace, ``missed`` those with
+    keyslots that no declared key replaces.
     """
 
     kind: str
@@ -237,6 +241,7 @@ class Disk:
     reencryption: str = ""
     twin: str = ""
     rivals: tuple[Rival, ...] = ()
+    missed: tuple[Rival, ...] = ()
 
     @property
     def live(self) -> tuple[Binding, ...]:

@@ -29,6 +29,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._engine import Pl
 # Every label that the role encryption gives begins with it.
 # What is formatted, the two last kinds only after they were wiped.
 FRESH = ("blank", "unfinished", "foreign", "luks1")
+LOST = '"If it is lost" in docs/encryption.md'
 NO_SLOT = f"all {KEYSLOTS} keyslots are in use; free one: cryptsetup luksKillSlot"
 
 
@@ -57,6 +58,7 @@ class DiskPlan(Generic[Policy]):
         elif not refusals and self.wish.state == "absent":
             self._absent()
         elif not refusals and not (self.wish.state == "unbound" and self.disk.kind in FRESH):
+            self._tell_lost()
             before = len(self.plan.steps)
             self._remove_leftover()
             if self.wish.state == "unbound":
@@ -106,7 +108,7 @@ class DiskPlan(Generic[Policy]):
             "with a key that is not its own. With the disk closed, cryptsetup luksHeaderRestore --header-backup-file "
             f"{rival.path} {wish.device} brings the newer one back; if the older one is right, move that file away"
             for rival in disk.rivals
-            if rival.other_key
+            if rival.newer and rival.other_key
         ]
         if disk.holds_backups:
             found.append(f"carries {self.reader.backup_dir} itself; keep header backups on another disk")
@@ -208,16 +210,42 @@ class DiskPlan(Generic[Policy]):
         """Return the steps that keep what a backup of this header would replace; they come before it."""
         steps = []
         for rival in self.disk.rivals:
-            sentence = f"keep {rival.path}, which is newer than the header of {self.wish.device}, as {rival.aside}"
-            steps.append(Step(sentence, partial(self.changer.put_aside, rival)))
+            if rival.path == rival.aside or (self.wish.remove_passphrase and not rival.newer):
+                continue
+            lost = f"has keyslot {_listed(rival.lost)}, lost since on {self.wish.device}"
+            why = f"is newer than the header of {self.wish.device}" if rival.newer else lost
+            step = partial(self.changer.put_aside, rival)
+            steps.append(Step(f"keep {rival.path}, which {why}, as {rival.aside}", step))
+            if rival.newer:
+                self._warn(
+                    "carries an older header than this node has kept: keys that were removed since open it again, and "
+                    "those that were added do not. With the disk closed, cryptsetup luksHeaderRestore "
+                    f"--header-backup-file {rival.aside} {self.wish.device} brings the newer one back",
+                    " ",
+                )
+        left = (replace(rival, path=rival.aside) for rival in self.disk.rivals)
+        self.disk = replace(self.disk, rivals=tuple(left))
+        return steps
+
+    def _tell_lost(self) -> None:
+        """Warn of a passphrase that opens nothing any more, as far as that is known without trying it in each run."""
+        wish, disk = self.wish, self.disk
+        if disk.kind != "luks2" or wish.remove_passphrase:
+            return
+        for rival in disk.missed:
             self._warn(
-                "carries an older header than this node has kept: keys that were removed since open it again, and "
-                "those that were added do not. With the disk closed, cryptsetup luksHeaderRestore --header-backup-file "
-                f"{rival.aside} {self.wish.device} brings the newer one back",
+                f"has lost keyslot {_listed(rival.lost)}, which {rival.aside} has, and no given key opens it. With the "
+                f"disk closed, cryptsetup luksHeaderRestore --header-backup-file {rival.aside} {wish.device} brings "
+                f"back that header as it was; or its binding lets another passphrase in: {LOST}. Delete the file when "
+                "nobody misses its key",
                 " ",
             )
-        self.disk = replace(self.disk, rivals=())
-        return steps
+        if wish.key and not disk.other_slots and not disk.missed and not wish.recovery:
+            self._warn(
+                f"has no keyslot but those of its bindings: the {wish.key.name} opens nothing, and with the keys of "
+                f"the servers its data would be lost. A binding lets another passphrase in: {LOST}",
+                " ",
+            )
 
     def _remove_leftover(self) -> None:
         slot = self.disk.leftover
@@ -416,6 +444,10 @@ class DiskPlan(Generic[Policy]):
             argv = ["cryptsetup", "close", disk.mapper]
             self._add(f"close {disk.mapper} on {wish.device}", self.changer.tool, argv)
             self.disk = replace(disk, mapper="")
+
+
+def _listed(slots: tuple[int, ...]) -> str:
+    return ", ".join(map(str, slots))
 
 
 def _plain(binding: Binding) -> Json:

@@ -45,6 +45,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
 BY_UUID = "/dev/disk/by-uuid"
+CLEVIS = "clevis"
 CLEVIS_KDF = ("pbkdf2", 1000)
 UUID_LENGTH = 36
 # What the name of a header ends with that was put aside, after its UUID; in it is the beginning of its SHA-256.
@@ -145,7 +146,7 @@ class Reader:
             backup=saved,
             sha256=sha256,
             leftover=self._leftover(name, disk.uuid, data),
-            rivals=self._rivals(device, disk.uuid, data) if name else (),
+            rivals=self._rivals(device, disk.uuid, data, saved) if name else (),
         )
 
     def metadata(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
@@ -180,7 +181,7 @@ class Reader:
         return keyslots, tokens, _marked([binding for binding in bindings if binding])
 
     def _binding(self, number: int, token: Json, keyslots: Json) -> Optional[Binding]:
-        if token["type"] != "clevis":
+        if token["type"] != CLEVIS:
             return None
         found = self._parse(token)
         policy, keys = found["policy"], tuple(found["tang_keys"])
@@ -218,13 +219,20 @@ class Reader:
         """Return all backups of a header, whatever the name of its device was."""
         return sorted(self.backup_dir.glob(f"*-{glob.escape(uuid)}.img"))
 
-    def _rivals(self, device: str, uuid: str, data: Json) -> tuple[Rival, ...]:
-        number = sequence(metadata(device))
-        newer = [path for path in self.backups(uuid) if sequence(metadata(str(path))) > number]
-        return tuple(
-            Rival(str(path), str(_aside(path)), volume_keys(dumped(self._run, str(path))) != volume_keys(data))
-            for path in newer
-        )
+    def _rivals(self, device: str, uuid: str, data: Json, saved: str) -> tuple[Rival, ...]:
+        others = [path for path in self.backups(uuid) if str(path) != saved]
+        asides = sorted(self.backup_dir.glob(f"*-{glob.escape(uuid)}{ASIDE.format('*')}"))
+        found = [self._rival(path, _aside(path), device, data) for path in others]
+        found += [replace(self._rival(path, path, device, data), newer=False) for path in asides]
+        return tuple(rival for rival in found if rival.newer or rival.lost)
+
+    def _rival(self, path: Path, aside: Path, device: str, data: Json) -> Rival:
+        there = dumped(self._run, str(path))
+        rival = Rival(str(path), str(aside), newer=sequence(metadata(str(path))) > sequence(metadata(device)))
+        if volume_keys(there) != volume_keys(data):
+            return replace(rival, other_key=True)
+        present, kept = areas(device, data).values(), areas(str(path), there)
+        return replace(rival, lost=tuple(slot for slot in _keys(there) if kept[str(slot)] not in present))
 
     def elsewhere(self, uuid: str, device: str) -> str:
         """Return the device beside this one that carries a header, as udev knows it; empty when there is none."""
@@ -287,6 +295,13 @@ def _unassigned(data: Json) -> tuple[int, ...]:
     """Return the keyslots whose key is not that of the data: unbound ones, and what a reencryption needs."""
     used = {slot for digest in data["digests"].values() if digest["segments"] for slot in digest["keyslots"]}
     return tuple(sorted(int(slot) for slot in data["keyslots"] if slot not in used))
+
+
+def _keys(data: Json) -> tuple[int, ...]:
+    """Return the keyslots that open the data, and belong to no token of clevis."""
+    bound = {slot for token in data["tokens"].values() if token["type"] == CLEVIS for slot in token["keyslots"]}
+    apart = _unassigned(data)
+    return tuple(sorted(int(slot) for slot in data["keyslots"] if slot not in bound and int(slot) not in apart))
 
 
 def _reencryption(data: Json) -> str:
