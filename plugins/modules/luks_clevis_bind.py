@@ -79,9 +79,9 @@ options:
         default: false
       erase:
         description:
-          - UUID of the LUKS2 header that V(absent) erases with all its keyslots and its backups. Everything on the disk
-            is lost, what was written over a part of the header included. Refused when the disk carries another one, is
-            in use, or when the header is on another disk.
+          - UUID of the LUKS2 header that V(absent) erases with all its keyslots, and all copies of it in
+            O(header_backup_dir). Everything on the disk is lost, what was written over a part of the header included.
+            Refused when the disk carries another one, is in use, or when the header is on another disk.
           - Where cryptsetup cannot read the header any more, zeros are written wherever one may have keyslots, which
             is in the first 136 MiB.
         type: str
@@ -241,6 +241,7 @@ options:
         C(NAME-UUID-aside-DIGEST.raw). When its volume key is another one, the disk is refused.
       - So is one kept with a keyslot that the disk has lost, by damage or by hand, unless O(remove_passphrase) is set.
         While there is such a file, each run tries the given keys, and warns when none opens the disk.
+      - What is kept aside goes with the first backup after 30 days, unless the given keys do not replace it.
     type: path
     default: /var/backups/personal-cluster/luks-headers
   rotation:

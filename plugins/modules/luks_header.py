@@ -16,7 +16,8 @@ description:
     there are signatures of something else, and while O(backup_dir) has a backup of a later state of the header, made
     after keys were changed. Always refused for a disk with partitions, holders or mounts, or one that the kernel has
     given to somebody; the open mapper of this very header is none of them.
-  - What stood in the place of the header is kept as C(NAME-before-restore-DIGEST.raw), and nothing ever deletes it.
+  - What stood in the place of the header is kept as C(NAME-UUID-before-restore-DIGEST.raw). C(erase) of
+    M(personal.cluster.luks_clevis_bind) deletes it, and so does the first backup of the header after 30 days.
   - An older header brings keys back that were removed since, and lacks those that were added. Run the role encryption
     after it.
 author: personal.cluster maintainers (@personal-cluster)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -198,17 +200,51 @@ def test_the_header_of_an_older_bundle_is_restored_only_when_it_is_asked_for(wis
         stream.write(bytes(2**20))
     before = digest(disk)
 
-    def restore(source: Path, replaces: str | None = None) -> dict[str, Any]:
-        wanted = Wanted(backup.stem[-36:], disk.stat().st_size, digest(source))
-        folder = str(backup.parent)
-        header = DiskHeader(
-            str(disk), "gv0", wanted, Runner(), source=str(source), replaces=replaces, backup_dir=folder
-        )
-        return _engine.converge(header, check=False, done=[])
-
     with pytest.raises(Refused) as refused:
-        restore(former)
+        restore(former, disk, backup)
     assert f"older than {backup}, which this node has kept" in str(refused.value) and digest(disk) == before
     assert f"--header-backup-file {backup} {disk} " in str(refused.value)
-    assert len(restore(backup)["actions"]) == 2 and opens(disk, RECOVERY)
-    assert len(restore(former, "gv0")["actions"]) == 2 and opens(disk)
+    assert len(restore(backup, disk, backup)["actions"]) == 2 and opens(disk, RECOVERY)
+    assert len(restore(former, disk, backup, "gv0")["actions"]) == 2 and opens(disk)
+
+
+def restore(source: Path, disk: Path, backup: Path, replaces: str | None = None) -> dict[str, Any]:
+    """Give a disk a header, as restore_header.yml does."""
+    wanted = Wanted(backup.stem[-36:], disk.stat().st_size, digest(source))
+    folder = str(backup.parent)
+    header = DiskHeader(str(disk), "gv0", wanted, Runner(), source=str(source), replaces=replaces, backup_dir=folder)
+    return _engine.converge(header, check=False, done=[])
+
+
+def with_copies(wish: Wish[Policy]) -> tuple[Path, Wish[Policy], list[Path]]:
+    """Return a backup, the wish that its disk fulfils, and copies of its header: aside, from a restore, by hand."""
+    former, disk = former_of(wish), Path(wish.device)
+    later = changed_passphrase(wish)
+    backup = saved(later)
+    restore(former, disk, backup, "gv0")
+    by_hand = backup.with_name("gv0-before-restore.raw")
+    shutil.copy(former, by_hand)
+    settle(wish)
+    copies = sorted(backup.parent.glob("*.raw"))
+    assert len(copies) == 4 and sum(opens(copy, RECOVERY) for copy in copies) == 2
+    return backup, wish, copies
+
+
+def test_erase_leaves_no_copy_of_a_header(wish: Wish[Policy]) -> None:
+    backup, wish, copies = with_copies(wish)
+    (backup.parent / "gv1-before-restore.raw").write_bytes(b"of another disk")
+    done = settle(replace(wish, state="absent", erase=backup.stem[-36:]))
+    gone = [f"remove {path}, the backup of an erased header" for path in sorted([backup, *copies])]
+    assert done["actions"][1:] == gone
+    assert [path.name for path in backup.parent.iterdir()] == ["gv1-before-restore.raw"]
+
+
+def test_what_was_kept_aside_goes_with_a_later_backup(wish: Wish[Policy]) -> None:
+    _, wish, copies = with_copies(wish)
+    long_ago = time.time() - 31 * 86400
+    for copy in copies[:2]:
+        os.utime(copy, (long_ago, long_ago))
+    assert settle(wish)["actions"] == []
+    done = settle(replace(wish, recovery=Key("a third one")))
+    assert done["actions"][-2:] == [f"remove {copy}, kept aside for 30 days" for copy in copies[:2]]
+    assert [copy.exists() for copy in copies] == [False, False, True, True]

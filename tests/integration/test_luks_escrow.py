@@ -222,7 +222,7 @@ def test_a_damaged_header_is_restored(tmp_path: Path, start: int, length: int) -
     assert len(restored(disk, header, folder)) == 2
     assert opens(disk) and uuid(disk) == header["uuid"]
     (kept,) = (folder / "kept").iterdir()
-    assert kept.name == f"a-before-restore-{damaged[:12]}.raw" and kept.stat().st_mode & 0o777 == 0o400
+    assert kept.name == f"a-{header['uuid']}-before-restore-{damaged[:12]}.raw" and kept.stat().st_mode & 0o777 == 0o400
 
 
 @pytest.mark.parametrize("replace", [None, "a"], ids=["damaged", "replaced"])
@@ -423,11 +423,11 @@ def test_escrow_and_restore_by_their_playbooks(tmp_path: Path) -> None:
     rc, said, changed = run_play(tmp_path, "escrow")
     assert rc == 0 and not any(changed.values()), said
     rotten = next((tmp_path / "backups/headers").glob("luks-node1-*.img"))
-    before = rotten.read_bytes()
+    whole = rotten.read_bytes()
     overwrite(rotten, int(metadata(disks["node1"])["keyslots"]["0"]["area"]["offset"]), 64)
     rc, said, _ = run_play(tmp_path, "escrow")
     assert rc != 0 and f"node1: {disks['node1']} has no header with a backup" in said
-    rotten.write_bytes(before)
+    rotten.write_bytes(whole)
     folder = plain(str(state / "escrow.tar.gpg"), tmp_path / "plain")
     names = sorted(path.name for path in (folder / "secrets").iterdir())
     assert names == ["backup-passphrase", "borg-key.txt", "recovery-passphrase"]

@@ -151,7 +151,7 @@ class Changer(Generic[Policy]):
 
     @staticmethod
     def forget(path: str) -> None:
-        """Remove the backup of an erased header: it would bring the keys back to life."""
+        """Remove a copy of a header, and what was noted of it: it would bring keys back to life."""
         for suffix in (Path(path).suffix, ".binding", ".formatting"):
             Path(path).with_suffix(suffix).unlink(missing_ok=True)
         sync(Path(path).parent)
@@ -274,6 +274,8 @@ class Changer(Generic[Policy]):
     def put_aside(self, rival: Rival) -> None:
         """Keep a backup that the one of the present header would replace."""
         Path(rival.path).rename(rival.aside)
+        # How long it has been there counts, not how old it is.
+        os.utime(rival.aside)
         sync(self._reader.backup_dir)
 
     def save(self, wish: Wish[Policy]) -> None:

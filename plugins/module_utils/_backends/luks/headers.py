@@ -79,6 +79,11 @@ def copies(data: bytes) -> Iterator[bytes]:
             yield data[start : start + SECOND[-1]]
 
 
+def uuids(data: bytes) -> tuple[str, ...]:
+    """Return the UUIDs of all remains of headers."""
+    return tuple(sorted({uuid_of(copy) for copy in copies(data)}))
+
+
 def is_whole(copy: bytes) -> bool:
     """Tell whether a copy of a header, with what follows it, has the checksum that it says."""
     length = int.from_bytes(copy[SIZE_AT], "big")

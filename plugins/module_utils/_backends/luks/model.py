@@ -211,7 +211,7 @@ class Disk:
     ``unassigned`` are the keyslots whose key is not that of the data. ``reencryption`` is what the header demands while
     its data is being reencrypted. ``twin`` is a mapper of its UUID that stands on another disk. ``rivals`` are the
     backups with its UUID, under whatever name, that the backup of its header must not replace, ``missed`` those with
-    keyslots that no declared key replaces.
+    keyslots that no declared key replaces. ``stale`` are copies of its header that were kept aside for long enough.
     """
 
     kind: str
@@ -242,6 +242,7 @@ class Disk:
     twin: str = ""
     rivals: tuple[Rival, ...] = ()
     missed: tuple[Rival, ...] = ()
+    stale: tuple[str, ...] = ()
 
     @property
     def live(self) -> tuple[Binding, ...]:

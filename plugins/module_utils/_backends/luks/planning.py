@@ -23,7 +23,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     State,
     Wish,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import ASIDE_SECONDS, Reader
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 
 # Every label that the role encryption gives begins with it.
@@ -205,6 +205,16 @@ class DiskPlan(Generic[Policy]):
             self._add(sentence, self.changer.save, self.wish)
             path = str(self.reader.backup(self.wish.name, self.disk.uuid)) if self.disk.uuid else ""
             self.disk = replace(self.disk, saved=True, backup=path, sha256="")
+            self._prune()
+
+    def _prune(self) -> None:
+        """Remove copies that were kept aside for long, but for those whose keyslots are still missed."""
+        missed = {rival.aside for rival in self.disk.missed}
+        gone = [path for path in self.disk.stale if path not in missed]
+        for path in gone:
+            self._add(f"remove {path}, kept aside for {ASIDE_SECONDS // 86400} days", self.changer.forget, path)
+        rivals = tuple(rival for rival in self.disk.rivals if rival.aside not in gone)
+        self.disk = replace(self.disk, stale=tuple(missed.intersection(self.disk.stale)), rivals=rivals)
 
     def _put_aside(self) -> list[Step]:
         """Return the steps that keep what a backup of this header would replace; they come before it."""

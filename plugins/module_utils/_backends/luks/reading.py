@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.he
     sequence,
     text_of,
     uuid_of,
+    uuids,
     volume_keys,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel, Mapper
@@ -50,6 +52,9 @@ CLEVIS_KDF = ("pbkdf2", 1000)
 UUID_LENGTH = 36
 # What the name of a header ends with that was put aside, after its UUID; in it is the beginning of its SHA-256.
 ASIDE = "-aside-{}.raw"
+ASIDE_SECONDS = 30 * 86400
+# How the names of backups end, of those that are being made, and of what was put aside.
+COPIES = (".img", ".new", ".raw")
 
 
 class Reader:
@@ -147,6 +152,7 @@ class Reader:
             sha256=sha256,
             leftover=self._leftover(name, disk.uuid, data),
             rivals=self._rivals(device, disk.uuid, data, saved) if name else (),
+            stale=self._stale(disk.uuid) if name else (),
         )
 
     def metadata(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
@@ -212,8 +218,14 @@ class Reader:
 
     def remains(self, uuid: str) -> list[Path]:
         """Return all files that hold a header, those that a killed run had not finished included."""
-        others = (f"*-{glob.escape(uuid)}{rest}" for rest in (".new", ASIDE.format("*")))
-        return sorted([*self.backups(uuid), *(path for pattern in others for path in self.backup_dir.glob(pattern))])
+        named = {path for path in self.backup_dir.glob(f"*-{glob.escape(uuid)}*") if path.suffix in COPIES}
+        others = {path for path in self.backup_dir.glob("*.raw") if path not in named}
+        return sorted(named | {path for path in others if uuid in uuids(metadata(str(path)))})
+
+    def _stale(self, uuid: str) -> tuple[str, ...]:
+        limit = time.time() - ASIDE_SECONDS
+        raw = [path for path in self.remains(uuid) if path.suffix == ".raw"]
+        return tuple(str(path) for path in raw if path.stat().st_mtime < limit)
 
     def backups(self, uuid: str) -> list[Path]:
         """Return all backups of a header, whatever the name of its device was."""

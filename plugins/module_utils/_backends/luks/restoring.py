@@ -17,7 +17,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.he
     is_whole,
     metadata,
     sequence,
-    uuid_of,
+    uuids,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.kernel import Kernel, out_of_use
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import LUKS, OWN_LABEL
@@ -104,7 +104,7 @@ class DiskHeader:
         return State(
             size=size,
             sha256=hashlib.sha256(data[: len(backup)]).hexdigest(),
-            uuids=tuple(sorted({uuid_of(copy) for copy in found})),
+            uuids=uuids(data),
             intact=bool(whole),
             current=any(copy[:BINARY_HEADER] in heads for copy in whole),
             newer=self._newer(backup),
@@ -199,11 +199,15 @@ class DiskHeader:
         return kept[-1].stem[-UUID_LENGTH:] if kept else self._wanted.uuid
 
     def _keep(self) -> None:
-        """Copy the place of the header. The name is made of the content: a killed run leaves no second copy."""
+        """Copy the place of the header. The name is made of the content: a killed run leaves no second copy.
+
+        The UUID in it lets `erase` find a copy of which the header itself does not tell it any more.
+        """
         with open(self._device, "rb") as disk:
             data = disk.read(self._source.stat().st_size)
         self._backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target = self._backup_dir / f"{self._name}-before-restore-{hashlib.sha256(data).hexdigest()[:12]}.raw"
+        name = f"{self._name}-{self._wanted.uuid}-before-restore-{hashlib.sha256(data).hexdigest()[:12]}.raw"
+        target = self._backup_dir / name
         with replacing(target, 0o400) as stream:
             stream.write(data)
 
