@@ -351,6 +351,10 @@ devices:
       description: Name of the open mapper.
       type: str
       returned: always
+    torn:
+      description: Whether one copy of the header is not whole, or older than the other. A run mends it.
+      type: bool
+      returned: always
     keyslots:
       description: All keyslots in use.
       type: list

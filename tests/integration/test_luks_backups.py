@@ -17,13 +17,26 @@ from ansible_collections.personal.cluster.plugins.module_utils import _engine
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.binder import Clevis
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import Policy
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.devices import LuksDevices
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.headers import BINARY_HEADER
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.headers import BINARY_HEADER, UUID_AT
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import Key, Wish
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.restoring import DiskHeader, Wanted
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import info
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
-from encryption import CHEAP, PASSPHRASE, RECOVERY, Tang, blank_disk, digest, metadata, opens, overwrite
+from encryption import (
+    CHEAP,
+    CHECKSUM,
+    PASSPHRASE,
+    RECOVERY,
+    SECOND_COPY,
+    Tang,
+    blank_disk,
+    digest,
+    metadata,
+    opens,
+    overwrite,
+)
 from harness import needs
 
 needs("cryptsetup", "clevis", "socat", "tang-show-keys")
@@ -126,6 +139,44 @@ def test_a_header_with_the_volume_key_of_before_a_reencryption_is_refused(wish: 
     assert digest(backup) == later and [*backup.parent.iterdir()] == [backup]
     bring_back(backup, wish)
     assert settle(wish)["actions"] == []
+
+
+def tear(disk: Path, before: bytes, place: str) -> None:
+    """Damage a copy of a header, or leave it as it was before a change, as a run that is killed does."""
+    start = SECOND_COPY if place.startswith("second") else 0
+    if place.endswith("older"):
+        with disk.open("r+b") as stream:
+            stream.seek(start)
+            stream.write(before[start : start + SECOND_COPY])
+    else:
+        overwrite(disk, start + {"sum": CHECKSUM, "uuid": UUID_AT.start, "text": BINARY_HEADER}[place.split()[1]], 8)
+
+
+@pytest.mark.parametrize("place", ["first sum", "first uuid", "first text", "second text", "second older"])
+def test_a_look_mends_no_header(wish: Wish[Policy], place: str) -> None:
+    disk, before = Path(wish.device), b""
+    backup = saved(wish)
+    before = disk.read_bytes()
+    if place.endswith("older"):
+        backup = saved(changed_passphrase(wish))
+        wish = replace(wish, key=Key(RECOVERY))
+    tear(disk, before, place)
+    torn = digest(disk)
+    reader, binder = Reader(Runner(), Clevis(Runner(), 2).parse, str(backup.parent)), Clevis(Runner(), 2)
+    found = info(reader, binder, [wish.device], prove=True, key=wish.key)
+    shown = found["devices"][wish.device]
+    assert digest(disk) == torn
+    assert (shown["torn"], shown["opens"], shown["uuid"]) == (True, True, backup.stem[-36:])
+    assert f"{disk} carries a header of which one copy is not whole" in found["warnings"][0]
+    asked = replace(wish, recovery=Key("a third one"))
+    assert converge(asked, check=True)["changed"] and digest(disk) == torn
+    done = settle(wish)
+    assert done["actions"] == [
+        f"mend one copy of the header of {disk} by the other",
+        f"back up the LUKS header of {disk} to {backup.parent}",
+    ]
+    assert found["warnings"] == done["warnings"]
+    assert metadata(backup) == metadata(disk) and "warnings" not in converge(wish)
 
 
 @pytest.mark.parametrize("place", ["keyslot", "text"])

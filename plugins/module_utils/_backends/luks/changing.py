@@ -13,6 +13,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.he
     BINARY_HEADER,
     HEADER_LIMIT,
     SECOND,
+    dumped,
     head,
     is_luks2,
     uuid_of,
@@ -143,7 +144,7 @@ class Changer(Generic[Policy]):
         if now != signatures:
             there = ", ".join(now) or "nothing"
             raise ClusterError(f"{wish.device} is no longer what it was, there is {there} now; nothing was erased")
-        if self._reader.dump(wish.device):
+        if dumped(self._run, wish.device):
             self.tool(["cryptsetup", "erase", "--batch-mode", wish.device])
         else:
             _overwrite(wish.device)
@@ -191,6 +192,10 @@ class Changer(Generic[Policy]):
 
     def _note(self, wish: Wish[Policy]) -> Path:
         return self._reader.note(wish.name, uuid_of(head(wish.device) or b""))
+
+    def mend(self, device: str) -> None:
+        """Mend one copy of a header by the other."""
+        self.tool(["cryptsetup", "repair", "--batch-mode", device])
 
     def remove_leftover(self, wish: Wish[Policy], slot: int) -> None:
         """Remove the keyslot of a bind that was killed."""

@@ -104,9 +104,20 @@ def metadata(path: str) -> bytes:
     return head(path, 2 * (length if length in SECOND else SECOND[-1])) or b""
 
 
+def latest(data: bytes) -> bytes:
+    """Return the latest whole copy, which is the one that counts; nothing when none is whole."""
+    return max(filter(is_whole, copies(data)), key=lambda copy: copy[SEQUENCE_AT], default=b"")
+
+
 def sequence(data: bytes) -> int:
     """Return the number of the latest whole copy; each change of a header raises it."""
-    return max((int.from_bytes(copy[SEQUENCE_AT], "big") for copy in copies(data) if is_whole(copy)), default=0)
+    return int.from_bytes(latest(data)[SEQUENCE_AT], "big")
+
+
+def is_torn(data: bytes) -> bool:
+    """Tell whether one copy is not whole, or older than the other: cryptsetup would mend it."""
+    numbers = [copy[SEQUENCE_AT] for copy in filter(is_whole, copies(data))]
+    return len(numbers) != 2 or numbers[0] != numbers[1]
 
 
 @contextmanager
@@ -119,6 +130,16 @@ def in_memory(data: bytes) -> Iterator[str]:
         yield f"/proc/{os.getpid()}/fd/{handle}"
     finally:
         os.close(handle)
+
+
+@contextmanager
+def unmended(device: str) -> Iterator[str]:
+    """Yield where cryptsetup may look at a device: at a copy of its header when it would mend that."""
+    if not is_torn(metadata(device)):
+        yield device
+        return
+    with in_memory(head(device, HEADER_LIMIT) or b"") as copy:
+        yield copy
 
 
 def dumped(run: Run, path: str) -> Json:

@@ -212,6 +212,7 @@ class Disk:
     its data is being reencrypted. ``twin`` is a mapper of its UUID that stands on another disk. ``rivals`` are the
     backups with its UUID, under whatever name, that the backup of its header must not replace, ``missed`` those with
     keyslots that no declared key replaces. ``stale`` are copies of its header that were kept aside for long enough.
+    ``torn``: one copy of its header is not whole, or older than the other.
     """
 
     kind: str
@@ -243,6 +244,7 @@ class Disk:
     rivals: tuple[Rival, ...] = ()
     missed: tuple[Rival, ...] = ()
     stale: tuple[str, ...] = ()
+    torn: bool = False
 
     @property
     def live(self) -> tuple[Binding, ...]:

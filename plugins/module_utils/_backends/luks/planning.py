@@ -24,6 +24,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Wish,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import ASIDE_SECONDS, Reader
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import TORN
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 
 # Every label that the role encryption gives begins with it.
@@ -59,6 +60,7 @@ class DiskPlan(Generic[Policy]):
             self._absent()
         elif not refusals and not (self.wish.state == "unbound" and self.disk.kind in FRESH):
             self._tell_lost()
+            self._mend()
             before = len(self.plan.steps)
             self._remove_leftover()
             if self.wish.state == "unbound":
@@ -256,6 +258,13 @@ class DiskPlan(Generic[Policy]):
                 f"the servers its data would be lost. A binding lets another passphrase in: {LOST}",
                 " ",
             )
+
+    def _mend(self) -> None:
+        if self.disk.torn:
+            device = self.wish.device
+            self._warn(f"carries a header {TORN}", " ")
+            self._add(f"mend one copy of the header of {device} by the other", self.changer.mend, device)
+            self.disk = replace(self.disk, torn=False, saved=False)
 
     def _remove_leftover(self) -> None:
         slot = self.disk.leftover

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looking at LUKS devices: one `cryptsetup luksDump` per LUKS device, one `wipefs` for all that carry none."""
+"""Looking at LUKS devices: one `cryptsetup luksDump` per LUKS device, one `wipefs` for all that carry none.
+
+No look writes to a device, not even where one copy of a header could be mended by the other.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,12 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.he
     dumped,
     head,
     is_luks2,
+    is_torn,
+    latest,
     metadata,
     sequence,
     text_of,
+    unmended,
     uuid_of,
     uuids,
     volume_keys,
@@ -33,7 +39,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.ke
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     KEY_SECONDS,
     LUKS,
-    NO_HEADER,
     NO_KEY,
     NO_KEYSLOT,
     PREFERRED,
@@ -118,7 +123,8 @@ class Reader:
             return False
         argv = ["cryptsetup", "open", "--test-passphrase", "--type", "luks2", *key.arguments]
         argv += [] if slot is None else ["--key-slot", str(slot)]
-        return fits(self._run, [*argv, device], key)
+        with unmended(device) as path:
+            return fits(self._run, [*argv, path], key)
 
     def _disk(self, device: str, name: str, found: bytes, signatures: list[Json], dump: bool) -> Disk:
         number = self.kernel.number(device)
@@ -128,10 +134,11 @@ class Reader:
             uuid = uuids.pop() if len(uuids) == 1 else ""
             outlived = tuple(str(path) for path in backups_of(self.backup_dir, name))
             return Disk(_kind(found, signatures), size, types(signatures), self.users(device), uuid, outlived=outlived)
-        disk = Disk("unread", size, uuid=uuid_of(found), label=text_of(found[LABEL_AT]))
+        whole = latest(metadata(device)) or found
+        disk = Disk("unread", size, uuid=uuid_of(whole), label=text_of(whole[LABEL_AT]))
         if not dump:
             return disk
-        data, noted = self.dump(device), self.format_note(name, disk.uuid).exists()
+        data, noted = dumped(self._run, device), self.format_note(name, disk.uuid).exists()
         if not data:
             return replace(disk, kind="unfinished" if noted else "damaged", users=self.users(device))
         keyslots, tokens, bindings = self._metadata(device, data)
@@ -150,6 +157,7 @@ class Reader:
             saved=bool(saved),
             backup=saved,
             sha256=sha256,
+            torn=is_torn(metadata(device)),
             leftover=self._leftover(name, disk.uuid, data),
             rivals=self._rivals(device, disk.uuid, data, saved) if name else (),
             stale=self._stale(disk.uuid) if name else (),
@@ -157,22 +165,10 @@ class Reader:
 
     def metadata(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
         """Return keyslots, tokens and clevis bindings of a LUKS2 device."""
-        data = self.dump(device)
+        data = dumped(self._run, device)
         if not data:
             raise ClusterError(f"{device}: both copies of its header are damaged; see restore_header.yml")
         return self._metadata(device, data)
-
-    def dump(self, device: str) -> Json:
-        """Return what a header says; empty when neither copy of it is whole."""
-        try:
-            done = self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device])
-        except CommandFailed as error:
-            # A disk that cannot be read ends with the same exit code, and is no damaged header.
-            if NO_HEADER not in str(error):
-                raise
-            return {}
-        data: Json = json.loads(done.stdout)
-        return data
 
     def _metadata(self, device: str, data: Json) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Binding, ...]]:
         keyslots = tuple(sorted(int(slot) for slot in data["keyslots"]))

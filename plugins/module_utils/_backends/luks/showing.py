@@ -18,6 +18,10 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.re
 from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet
 
 NO_KEY = Key()
+TORN = (
+    "of which one copy is not whole, or older than the other: a run was killed, or the disk is failing; see what "
+    "smartctl --all tells of it"
+)
 
 
 def shown(disk: Disk, servers: Servers, urls: Collection[str] = ()) -> Json:
@@ -38,6 +42,7 @@ def shown(disk: Disk, servers: Servers, urls: Collection[str] = ()) -> Json:
         "sector_size": disk.sector_size or None,
         "uuid": disk.uuid or None,
         "mapper": disk.mapper or None,
+        "torn": disk.torn,
         "keyslots": list(disk.keyslots),
         "keyslot": first.keyslot if first else None,
         "token_id": first.token if first else None,
@@ -88,4 +93,5 @@ def info(
     if key:
         for device, disk in disks.items():
             found[device]["opens"] = disk.kind == "luks2" and reader.opens(device, key)
-    return {"devices": found}
+    warnings = [f"{device} carries a header {TORN}" for device, disk in disks.items() if disk.torn]
+    return {"devices": found, **({"warnings": warnings} if warnings else {})}
