@@ -61,6 +61,10 @@ def tang(tmp_path: Path) -> Iterator[Tang]:
     server.stop()
 
 
+def bound(wish: Wish[Policy], *servers: Tang) -> Wish[Policy]:
+    return replace(wish, policy=Policy.of({"tang": [server.entry() for server in servers], "threshold": 1}))
+
+
 def converge(wanted: Wish[Policy], *, check: bool = False) -> dict[str, Any]:
     """Do what the module does, without the seconds that starting one takes."""
     run = Runner()
@@ -153,8 +157,8 @@ def tear(disk: Path, before: bytes, place: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["first sum", "first uuid", "first text", "second text", "second older"])
-def test_a_look_mends_no_header(wish: Wish[Policy], place: str) -> None:
-    disk, before = Path(wish.device), b""
+def test_a_look_mends_no_header(wish: Wish[Policy], tang: Tang, place: str) -> None:
+    wish, disk = bound(wish, tang), Path(wish.device)
     backup = saved(wish)
     before = disk.read_bytes()
     if place.endswith("older"):
@@ -166,7 +170,8 @@ def test_a_look_mends_no_header(wish: Wish[Policy], place: str) -> None:
     found = info(reader, binder, [wish.device], prove=True, key=wish.key)
     shown = found["devices"][wish.device]
     assert digest(disk) == torn
-    assert (shown["torn"], shown["opens"], shown["uuid"]) == (True, True, backup.stem[-36:])
+    assert (shown["torn"], shown["opens"], shown["unlocks"]) == (True, True, True)
+    assert shown["uuid"] == backup.stem[-36:]
     assert f"{disk} carries a header of which one copy is not whole" in found["warnings"][0]
     asked = replace(wish, recovery=Key("a third one"))
     assert converge(asked, check=True)["changed"] and digest(disk) == torn
@@ -201,7 +206,7 @@ def kill(disk: str) -> None:
 
 @pytest.mark.parametrize("lose", [damage, kill])
 def test_the_last_backup_with_a_passphrase_is_kept(wish: Wish[Policy], tang: Tang, lose: Callable[[str], None]) -> None:
-    wish = replace(wish, policy=Policy.of({"tang": [tang.entry()], "threshold": 1}))
+    wish = bound(wish, tang)
     backup = saved(wish)
     whole = digest(backup)
     lose(wish.device)
@@ -219,7 +224,7 @@ def test_the_last_backup_with_a_passphrase_is_kept(wish: Wish[Policy], tang: Tan
 
 
 def test_a_passphrase_that_never_was_in_a_header_is_told(wish: Wish[Policy], tang: Tang) -> None:
-    wish = replace(wish, policy=Policy.of({"tang": [tang.entry()], "threshold": 1}))
+    wish = bound(wish, tang)
     backup = saved(wish)
     kill(wish.device)
     backup.unlink()

@@ -639,3 +639,27 @@ def test_wrong_passphrase_keeps_the_header(tangs: list[Tang], disks: list[Path])
     failed = direct("luks_clevis_bind", params([disk], [tangs[0].entry()], passphrase="wrong"))
     assert failed["failed"] and "no valid passphrase" in failed["msg"]
     assert digest(disk) == before
+
+
+def token(disk: Path, number: int, found: dict[str, Any]) -> None:
+    """Put a token into a header, in the place of what is there under its number."""
+    if str(number) in metadata(disk)["tokens"]:
+        subprocess.run(["cryptsetup", "token", "remove", "--token-id", str(number), disk], check=True)
+    argv = ["cryptsetup", "token", "import", "--token-id", str(number), str(disk)]
+    subprocess.run(argv, input=json.dumps(found).encode(), check=True)
+
+
+def test_a_binding_is_not_proven_by_the_keyslot_of_another_one(tangs: list[Tang], disks: list[Path]) -> None:
+    disk, wanted = disks[0], params([disks[0]], [tangs[0].entry()])
+    converge(wanted)
+    add = ["cryptsetup", "luksAddKey", "--batch-mode", "--key-slot", "2", "--pbkdf", "pbkdf2"]
+    add += ["--pbkdf-force-iterations", "1000", str(disk)]
+    subprocess.run(add, input=f"{PASSPHRASE}\nsome other key".encode(), check=True)
+    good = metadata(disk)["tokens"]["0"]
+    token(disk, 0, {**good, "keyslots": ["2"]})
+    token(disk, 1, good)
+    assert unlocks(disk, 2), "clevis takes what opens another keyslot"
+    done = converge(wanted)
+    assert f"remove the binding of {disk} to tang {tangs[0].url} from keyslot 2" in done["actions"]
+    (left,) = metadata(disk)["tokens"].values()
+    assert left == good and unlocks(disk, 1)

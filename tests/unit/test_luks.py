@@ -1012,7 +1012,6 @@ def test_view_tells_all_but_secrets() -> None:
         "uuid": "u",
         "mapper": "luks-a",
         "torn": False,
-        "torn": False,
         "keyslots": [0, 1],
         "keyslot": 1,
         "token_id": 3,

@@ -18,6 +18,8 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import Cl
 
 Json = dict[str, Any]
 
+# The parts of a JWE, in the order of its compact form.
+JWE = ("protected", "encrypted_key", "iv", "ciphertext", "tag")
 THUMBPRINT_MEMBERS = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n"), "oct": ("k", "kty")}
 # What anything but the expected raises when it is read.
 NONSENSE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
@@ -128,6 +130,11 @@ def _header(jwe: Any) -> Json:
     coded = jwe["protected"] if isinstance(jwe, dict) else jwe.split(".", 1)[0]
     header: Json = json.loads(_unbase64(coded))
     return header
+
+
+def compact(jwe: Any) -> str:
+    """Return what a token holds in the form that clevis decrypts."""
+    return ".".join(jwe.get(part, "") for part in JWE) if isinstance(jwe, dict) else str(jwe)
 
 
 def _keys(adv: Any) -> list[Json]:

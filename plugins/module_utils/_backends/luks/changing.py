@@ -226,8 +226,8 @@ class Changer(Generic[Policy]):
         """Return a passphrase that opens the device: the given one, or what a binding yields."""
         if wish.key.text and self._reader.opens(wish.device, wish.key):
             return wish.key.text
-        slots = [binding.keyslot for binding in disk.live if binding.keyslot is not None]
-        found = next(filter(None, (self._binder.secret(wish.device, slot) for slot in slots)), "")
+        slots = [one.keyslot for one in disk.live if self._prover.proves(wish.device, one.keyslot)]
+        found = next((self._binder.secret(wish.device, slot) for slot in slots if slot is not None), "")
         if not found:
             raise ClusterError(f"{wish.device} got no recovery key: no valid passphrase and no binding decrypts")
         return found

@@ -117,7 +117,7 @@ def sequence(data: bytes) -> int:
 def is_torn(data: bytes) -> bool:
     """Tell whether one copy is not whole, or older than the other: cryptsetup would mend it."""
     numbers = [copy[SEQUENCE_AT] for copy in filter(is_whole, copies(data))]
-    return len(numbers) != 2 or numbers[0] != numbers[1]
+    return len(numbers) == 1 or len(set(numbers)) > 1
 
 
 @contextmanager

@@ -96,11 +96,11 @@ class Binder(Protocol[PolicyIn]):
         ...
 
     def secret(self, device: str, slot: int) -> str:
-        """Return what a binding yields, an empty text when it does not decrypt."""
+        """Return what a binding yields, whatever it opens; an empty text when it does not decrypt."""
         ...
 
     def proves(self, device: str, slot: int) -> bool:
-        """Tell whether a binding unlocks the device."""
+        """Tell whether what a binding yields opens its own keyslot."""
         ...
 
     def unlock(self, device: str, name: str) -> bool:
