@@ -27,8 +27,9 @@ options:
     required: true
   prove:
     description:
-      - Let the bindings of each disk yield a passphrase that the disk accepts, as at boot, and return as C(unlocks)
-        whether one does. The passphrase goes nowhere.
+      - Let the bindings of each disk yield a passphrase, and return as C(unlocks) whether the disk accepts it. As at
+        boot, that is the first one that any of them yields, in the order of their keyslots, though another one may be
+        right. The passphrase goes nowhere.
     type: bool
     default: false
   passphrase:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.re
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.restoring import DiskHeader, Wanted
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import info
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
+from ansible_collections.personal.cluster.plugins.module_utils._lock import SECONDS, lock_file, locked_within
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
 from encryption import (
     CHEAP,
@@ -42,6 +44,15 @@ from harness import needs
 needs("cryptsetup", "clevis", "socat", "tang-show-keys")
 
 CHEAP_KEYS = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """Hold the lock of the module, which nothing here takes: a run clears away what another clevis works in."""
+    handle = os.open(lock_file("luks_clevis_bind"), os.O_RDWR | os.O_CREAT, 0o600)
+    assert locked_within(handle, SECONDS)
+    yield
+    os.close(handle)
 
 
 @pytest.fixture
@@ -184,6 +195,21 @@ def test_a_look_mends_no_header(wish: Wish[Policy], tang: Tang, place: str) -> N
     assert metadata(backup) == metadata(disk) and "warnings" not in converge(wish)
 
 
+@pytest.mark.parametrize("damaged", ["1", "2"])
+def test_a_disk_unlocks_as_it_does_at_boot(wish: Wish[Policy], tang: Tang, damaged: str) -> None:
+    settle(bound(wish, tang))
+    entry = json.dumps(tang.entry())
+    argv = ["clevis", "luks", "bind", "-f", "-k", "-", "-s", "2", "-d", wish.device, "tang", entry]
+    subprocess.run(argv, input=PASSPHRASE.encode(), check=True)
+    overwrite(Path(wish.device), keyslot(wish.device, damaged), 64)
+    boot = f". clevis-luks-common-functions; clevis_luks_unlock_device {wish.device}"
+    key = subprocess.run(["bash", "-c", boot], capture_output=True, text=True, check=True).stdout
+    opened = opens(Path(wish.device), key)
+    reader, binder = Reader(Runner(), Clevis(Runner(), 2).parse, "/nonexistent"), Clevis(Runner(), 2)
+    found = info(reader, binder, [wish.device], prove=True)["devices"][wish.device]
+    assert (found["unlocks"], opened) == (damaged == "2", damaged == "2")
+
+
 @pytest.mark.parametrize("place", ["keyslot", "text"])
 def test_a_backup_that_rots_is_none(wish: Wish[Policy], place: str) -> None:
     backup = saved(wish)
@@ -244,9 +270,9 @@ def test_a_passphrase_that_was_changed_by_hand_is_no_lost_one(wish: Wish[Policy]
     assert "has lost keyslot 0" in converge(wish)["warnings"][0], "the vault was not changed"
 
 
-def keyslot(disk: str) -> int:
-    """Return where the key of the passphrase is on a disk."""
-    return int(metadata(Path(disk))["keyslots"]["0"]["area"]["offset"])
+def keyslot(disk: str, slot: str = "0") -> int:
+    """Return where the key of a keyslot is on a disk."""
+    return int(metadata(Path(disk))["keyslots"][slot]["area"]["offset"])
 
 
 def test_the_header_of_an_older_bundle_is_restored_only_when_it_is_asked_for(wish: Wish[Policy]) -> None:

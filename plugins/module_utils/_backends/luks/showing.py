@@ -60,6 +60,13 @@ def _advertises(servers: Servers, key: Json) -> Optional[bool]:
     return None if known is None else key["kid"] in known
 
 
+def _unlocks(reader: Reader, binder: Binder[Policy], device: str, disk: Disk) -> bool:
+    """Tell whether a device would open at boot: by the first keyslot whose binding yields anything, and no other."""
+    slots = sorted(one.keyslot for one in disk.own if one.keyslot is not None)
+    yielded = (binder.secret(device, slot) for slot in slots)
+    return reader.opens(device, Key(next(filter(None, yielded), "")))
+
+
 def info(
     reader: Reader,
     binder: Binder[Policy],
@@ -71,7 +78,7 @@ def info(
 ) -> Json:
     """Return devices as they are, with what the servers of their own bindings advertise.
 
-    :param prove: unlock each device with its bindings, and tell whether that works.
+    :param prove: tell whether each device would be unlocked at boot.
     :param key: try it on each device, and tell whether it opens it.
     :param check: be content with what can be seen before cryptsetup is installed.
     :raises NotYet: a device carries LUKS, and cryptsetup is not installed.
@@ -88,8 +95,7 @@ def info(
     found = {device: shown(disk, servers) for device, disk in disks.items()}
     if prove:
         for device, disk in disks.items():
-            slots = [binding.keyslot for binding in disk.live if binding.keyslot is not None]
-            found[device]["unlocks"] = any(binder.proves(device, slot) for slot in slots)
+            found[device]["unlocks"] = _unlocks(reader, binder, device, disk)
     if key:
         for device, disk in disks.items():
             found[device]["opens"] = disk.kind == "luks2" and reader.opens(device, key)
