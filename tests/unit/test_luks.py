@@ -43,6 +43,7 @@ UP = {"http://t1": frozenset({"k"})}
 BIND = "bind /dev/a to http://t1 in keyslot 1, and prove that it unlocks"
 FIRST = "let /dev/a try keyslot 1 first"
 SAVE = "back up the LUKS header of /dev/a to /backup"
+YIELDED = "what the binding yields"
 OPEN = "open /dev/a as luks-a"
 
 
@@ -119,12 +120,8 @@ class Binder:
         return self.failing
 
     def secret(self, device: str, slot: int) -> str:
-        self.calls.append(f"secret {slot}")
-        return "what the binding yields"
-
-    def proves(self, device: str, slot: int) -> bool:
         self.calls.append(f"prove {slot}")
-        return self.proved
+        return YIELDED if self.proved else ""
 
     def unlock(self, device: str, name: str) -> bool:
         self.calls.append(f"unlock {name}")
@@ -143,6 +140,9 @@ class Recording:
         self.calls: list[list[str]] = []
 
     def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
+        if options.get("stdin") == YIELDED:
+            # The proof of a binding, of which the binder keeps that it was asked.
+            return Completed(0, "", "")
         self.calls.append(list(argv))
         if argv[0] == "wipefs":
             return Completed(0, self.wipefs, "")
@@ -799,7 +799,7 @@ def test_a_binding_is_not_judged_without_its_servers_or_clevis(tmp_path: Path) -
             return dict.fromkeys(urls)
 
     class Missing(Binder):
-        def proves(self, device: str, slot: int) -> bool:
+        def secret(self, device: str, slot: int) -> str:
             raise NotYet("clevis is not installed")
 
     disk = str(head(tmp_path, "trixie"))
@@ -836,8 +836,8 @@ def test_what_forbids_a_new_binding_is_told_without_a_trial(tmp_path: Path) -> N
 
 def test_a_proof_that_takes_too_long_is_none(tmp_path: Path) -> None:
     class Slow(Binder):
-        def proves(self, device: str, slot: int) -> bool:
-            raise CommandFailed("clevis-luks-pass did not finish")
+        def secret(self, device: str, slot: int) -> str:
+            raise CommandFailed("clevis-decrypt did not finish")
 
     disk = str(head(tmp_path, "trixie"))
     devices = resource(wish(device=disk), binder=Slow(failing="no answer"), run=Recording(dump("trixie", "tang")))

@@ -16,8 +16,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._addresses import
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis import tokens
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.policy import TPM, Policy
 from ansible_collections.personal.cluster.plugins.module_utils._backends.clevis.tokens import Json
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks import headers, reading
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import Key
 from ansible_collections.personal.cluster.plugins.module_utils._errors import (
     ClusterError,
     CommandFailed,
@@ -195,13 +193,6 @@ class Clevis:
         if done.rc:
             raise ClusterError(f"{device} was not bound: {_reason(done.stderr)}")
 
-    def proves(self, device: str, slot: int) -> bool:
-        """Tell whether the binding in ``slot`` yields the key of this very keyslot.
-
-        `clevis luks pass` is content with one that opens another keyslot.
-        """
-        return reading.opens(self._run, device, Key(self.secret(device, slot)), slot)
-
     def fails(self, policy: Policy) -> str:
         """Return why nothing that is bound to a policy would come back now, trying it without a disk.
 
@@ -225,10 +216,14 @@ class Clevis:
         return f"of {asked} too little answers as it should ({said[-1]})"
 
     def secret(self, device: str, slot: int) -> str:
-        """Return what the binding in ``slot`` yields, untried; an empty text when it does not decrypt."""
-        found = headers.dumped(self._run, device).get("tokens", {})
+        """Return what the binding in ``slot`` yields; an empty text when it does not decrypt.
+
+        It is not tried, as `clevis luks pass` does: that is content with what opens another keyslot.
+        """
+        dump = self._run(["cryptsetup", "luksDump", "--dump-json-metadata", device], ok=None)
+        found = json.loads(dump.stdout)["tokens"] if dump.rc == 0 else {}
         bound = [found[number] for number in sorted(found, key=int) if str(slot) in found[number]["keyslots"]]
-        jwe = next((tokens.compact(token["jwe"]) for token in bound if token["type"] == reading.CLEVIS), "")
+        jwe = next((tokens.compact(token["jwe"]) for token in bound if token["type"] == "clevis"), "")
         # Not by way of `clevis`, which does not tell a part that is not installed from one that fails.
         done = self._call(["clevis-decrypt"], jwe)
         return done.stdout.rstrip("\n") if done.rc == 0 else ""

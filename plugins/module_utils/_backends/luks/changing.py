@@ -227,7 +227,7 @@ class Changer(Generic[Policy]):
         if wish.key.text and self._reader.opens(wish.device, wish.key):
             return wish.key.text
         slots = [one.keyslot for one in disk.live if self._prover.proves(wish.device, one.keyslot)]
-        found = next((self._binder.secret(wish.device, slot) for slot in slots if slot is not None), "")
+        found = next((self._prover.secret(wish.device, slot) for slot in slots if slot is not None), "")
         if not found:
             raise ClusterError(f"{wish.device} got no recovery key: no valid passphrase and no binding decrypts")
         return found

@@ -33,7 +33,7 @@ class LuksDevices(Generic[Policy]):
         self._wishes = wishes
         self._binder = binder
         self._reader = reader
-        self._prover = Prover(binder)
+        self._prover = Prover(binder, reader)
         self._changer = Changer(run, reader, binder, self._prover)
         self._policies_before: Optional[dict[str, Optional[Json]]] = None
 

@@ -99,10 +99,6 @@ class Binder(Protocol[PolicyIn]):
         """Return what a binding yields, whatever it opens; an empty text when it does not decrypt."""
         ...
 
-    def proves(self, device: str, slot: int) -> bool:
-        """Tell whether what a binding yields opens its own keyslot."""
-        ...
-
     def unlock(self, device: str, name: str) -> bool:
         """Open the device through its bindings."""
         ...

@@ -6,21 +6,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Generic, Optional
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.headers import unmended
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
     Binder,
     Disk,
+    Key,
     Policy,
     Servers,
     Wish,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._errors import CommandFailed, NotYet
 
 
 class Prover(Generic[Policy]):
     """Tells which bindings are worth nothing any more. Writes to no disk."""
 
-    def __init__(self, binder: Binder[Policy]) -> None:
+    def __init__(self, binder: Binder[Policy], reader: Reader) -> None:
         self._binder = binder
+        self._reader = reader
         self._proven: set[tuple[str, int]] = set()
 
     def look(self, wish: Wish[Policy], disk: Disk, servers: Servers) -> Disk:
@@ -63,8 +67,17 @@ class Prover(Generic[Policy]):
         if slot is None:
             return False
         try:
-            if (device, slot) not in self._proven and self._binder.proves(device, slot):
+            if (device, slot) not in self._proven and self._opens(device, slot):
                 self._proven.add((device, slot))
         except CommandFailed:
             return False
         return (device, slot) in self._proven
+
+    def _opens(self, device: str, slot: int) -> bool:
+        """Tell whether what a binding yields opens its own keyslot."""
+        return self._reader.opens(device, Key(self.secret(device, slot)), slot)
+
+    def secret(self, device: str, slot: int) -> str:
+        """Return what a binding yields, whatever it opens; an empty text when it does not decrypt."""
+        with unmended(device) as path:
+            return self._binder.secret(path, slot)

@@ -119,7 +119,12 @@ class Reader:
 
     def opens(self, device: str, key: Key, slot: Optional[int] = None) -> bool:
         """Tell whether a key opens a keyslot, or any of them; a file that is not there opens none."""
-        return opens(self._run, device, key, slot)
+        if not key or (key.file and not os.path.exists(key.file)):
+            return False
+        argv = ["cryptsetup", "open", "--test-passphrase", "--type", "luks2", *key.arguments]
+        argv += [] if slot is None else ["--key-slot", str(slot)]
+        with unmended(device) as path:
+            return fits(self._run, [*argv, path], key)
 
     def _disk(self, device: str, name: str, found: bytes, signatures: list[Json], dump: bool) -> Disk:
         number = self.kernel.number(device)
@@ -271,16 +276,6 @@ def backups_of(folder: Path, name: str) -> list[Path]:
     """Return the backups of all headers that had this name, the latest last."""
     found = folder.glob(f"{glob.escape(name)}-{'?' * UUID_LENGTH}.img")
     return sorted(found, key=lambda path: path.stat().st_mtime)
-
-
-def opens(run: Run, device: str, key: Key, slot: Optional[int] = None) -> bool:
-    """Tell whether a key opens a keyslot, or any of them; a file that is not there opens none."""
-    if not key or (key.file and not os.path.exists(key.file)):
-        return False
-    argv = ["cryptsetup", "open", "--test-passphrase", "--type", "luks2", *key.arguments]
-    argv += [] if slot is None else ["--key-slot", str(slot)]
-    with unmended(device) as path:
-        return fits(run, [*argv, path], key)
 
 
 def fits(run: Run, argv: list[str], key: Key) -> bool:

@@ -14,6 +14,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Policy,
     Servers,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.proving import Prover
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._errors import NotYet
 
@@ -60,10 +61,10 @@ def _advertises(servers: Servers, key: Json) -> Optional[bool]:
     return None if known is None else key["kid"] in known
 
 
-def _unlocks(reader: Reader, binder: Binder[Policy], device: str, disk: Disk) -> bool:
+def _unlocks(reader: Reader, prover: Prover[Policy], device: str, disk: Disk) -> bool:
     """Tell whether a device would open at boot: by the first keyslot whose binding yields anything, and no other."""
     slots = sorted(one.keyslot for one in disk.own if one.keyslot is not None)
-    yielded = (binder.secret(device, slot) for slot in slots)
+    yielded = (prover.secret(device, slot) for slot in slots)
     return reader.opens(device, Key(next(filter(None, yielded), "")))
 
 
@@ -95,7 +96,7 @@ def info(
     found = {device: shown(disk, servers) for device, disk in disks.items()}
     if prove:
         for device, disk in disks.items():
-            found[device]["unlocks"] = _unlocks(reader, binder, device, disk)
+            found[device]["unlocks"] = _unlocks(reader, Prover(binder, reader), device, disk)
     if key:
         for device, disk in disks.items():
             found[device]["opens"] = disk.kind == "luks2" and reader.opens(device, key)
