@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def addresses_of(name: str) -> frozenset[str]:
     """Return the addresses that ``name`` resolves to; none when it does not."""
     try:
@@ -32,15 +34,16 @@ def is_this_host(name: str) -> bool:
 
 
 def is_own_card(name: str) -> bool:
-    """Say whether ``name`` is this host's own name, or the address of one of its network cards.
+    """Say whether ``name`` is this host's own name, or is or means the address of one of its network cards.
 
-    No name is resolved, and loopback addresses do not count: what listens there may be the end of a tunnel.
+    Loopback addresses do not count: what listens there may be the end of a tunnel.
     """
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
         host = socket.gethostname().lower()
-        return name.lower() in {host, host.partition(".")[0]} - {"localhost", ""}
+        own = {host, host.partition(".")[0]} - {"localhost", ""}
+        return name.lower() in own or (bool(name) and any(map(is_own_card, addresses_of(name))))
     address = getattr(address, "ipv4_mapped", None) or address
     text = str(address)
     if address.is_loopback or address.is_unspecified:

@@ -105,7 +105,7 @@ options:
             elements: dict
             suboptions:
               url:
-                description: Base URL of the server. The name of the node and the addresses of its cards are refused.
+                description: Base URL of the server. The node itself is refused, by whatever name or address.
                 type: str
                 required: true
               thp:

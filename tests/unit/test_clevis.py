@@ -279,6 +279,9 @@ def test_a_policy_never_asks_the_node_itself(monkeypatch: pytest.MonkeyPatch) ->
     # A loopback address may lead anywhere, through a tunnel.
     others = ["http://10.0.0.2:7500", "http://127.0.0.1:7500", "http://[::ffff:127.0.0.1]", "http://localhost:7500"]
     others += ["http://node10", "http://node1.example.org", "http://[fd00::2", ""]
+    own.append("http://tang.lan:7500")
+    names = {"tang.lan": ("10.0.0.2", "10.0.0.1"), "localhost": ("127.0.0.1",), "node10": ("10.0.0.10",)}
+    monkeypatch.setattr(addresses, "addresses_of", lambda name: frozenset(names.get(name, ())))
     for url in own + others:
         inner = {"tang": [{"url": url, "thp": "x"}], "threshold": 1}
         found = clevis.Clevis(Answers(), 5).faults(Policy.of({"tpm2": {}, "sss": [inner], "threshold": 2}))
