@@ -26,6 +26,12 @@ LATE = 600
 # Takes each connection, and never says a word.
 MUTE = "systemd-run --unit=mute socat -u TCP-LISTEN:7500,reuseaddr,fork,max-children=50 EXEC:'sleep 3600'"
 
+# What is left to ask when that node does not answer.
+LOCKED = (
+    "cd /usr/local/lib/personal-cluster && python3 -c 'from personal_cluster_backup.capture import write_locked; "
+    'print(write_locked("/srv/gv0/images/g2-vda.img"))\''
+)
+
 
 def cut(lab: Lab) -> Callable[[], object]:
     lab.link("tang1", "br0", up=False)
@@ -80,5 +86,6 @@ def test_tang_is_silent_for_ten_minutes(lab: Lab, back: Callable[[], object]) ->
     # A brick that was away has forgotten who holds which image; the others have not.
     lab.out(HOMES["g2"], "personal-cluster-backup run --vm g2", limit=600)
     refused = lab.run("node1", "personal-cluster-backup restore --vm g2", limit=300)
-    assert refused.returncode == 1 and "open for writing" in refused.stdout + refused.stderr
+    assert refused.returncode == 1 and f"guest g2 is running on {HOMES['g2']}" in refused.stdout + refused.stderr
+    assert lab.out("node1", LOCKED) == "True"
     assert guest_running(lab, HOMES["g2"], "g2")

@@ -620,6 +620,45 @@ def test_a_guest_that_starts_elsewhere_during_extraction_keeps_its_disk(
     assert image.read_bytes() == b"new"
 
 
+@pytest.mark.parametrize(
+    ("answer", "refused", "told"),
+    [
+        ("echo running", "guest web is running on node2; shut it down there first", ""),
+        ("echo paused", "guest web is paused on node2; shut it down there first", ""),
+        ("echo 'shut off'", "", ""),
+        ("echo \"error: failed to get domain 'web'\" >&2; exit 1", "", ""),
+        ("echo 'error: No route to host' >&2; exit 1", "", "node2 does not tell whether web runs there"),
+        ("exec sleep 30", "", "node2 does not tell whether web runs there (it took too long)"),
+    ],
+)
+def test_a_guest_that_runs_on_another_node_is_not_restored(
+    tmp_path: Path, settings: config.Config, monkeypatch: pytest.MonkeyPatch, answer: str, refused: str, told: str
+) -> None:
+    """No lock tells: bricks that have restarted since it was started hold none."""
+    stand_in = tmp_path / "bin" / "virsh"
+    stand_in.parent.mkdir()
+    words = "--readonly --connect qemu+tls://10.0.0.2/system domstate -- web"
+    stand_in.write_text(f'#!/bin/sh\n[ "$*" = "{words}" ] || exit 99\n{answer}\n')
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stand_in.parent), prepend=":")
+    monkeypatch.setattr(restore, "ASK_SECONDS", 1)
+    there = config.Config(**{**vars(settings), "other_nodes": {"node2": "10.0.0.2"}})
+    monkeypatch.setattr(run, "connect", lambda _config: Nobody())
+    monkeypatch.setattr(run, "repository", lambda *_: contextlib.nullcontext(Archive(b"old")))
+    image = tmp_path / "web.raw"
+    image.write_bytes(b"new")
+    saved = about(disk(str(image), b"old", format="raw"))
+    monkeypatch.setattr(restore, "fetch", lambda *_: (saved, "<domain><name>web</name></domain>"))
+    lines: list[str] = []
+    if refused:
+        with pytest.raises(BackupError, match=refused):
+            restore.restore(there, "web", "", True, lines.append)
+        assert image.read_bytes() == b"new"
+    else:
+        restore.refuse_running_elsewhere(there, "web", lines.append)
+    assert [line.startswith(told) for line in lines] == ([True] if told else [])
+
+
 def test_the_old_disk_is_kept(tmp_path: Path, settings: config.Config) -> None:
     image = tmp_path / "web.raw"
     image.write_text("old")

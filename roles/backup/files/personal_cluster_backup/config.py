@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import BackupError
@@ -14,7 +15,7 @@ DEFAULT_PATH = "/etc/personal-cluster/backup.json"
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of this node; times in seconds."""
+    """Settings of this node; times in seconds, ``other_nodes`` by name the addresses at which their libvirt answers."""
 
     node: str
     repository: str
@@ -41,6 +42,7 @@ class Config:
     qemu_state_dir: str = "/var/lib/libvirt/qemu"
     run_dir: str = "/run/personal-cluster-backup"
     image_owner: str = "libvirt-qemu"
+    other_nodes: Mapping[str, str] = field(default_factory=dict)
     path: str = DEFAULT_PATH
 
 

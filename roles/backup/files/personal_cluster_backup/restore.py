@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CHUNK = 4 * 1024 * 1024
 ZEROES = bytes(CHUNK)
 PROGRESS_SECONDS = 10.0
+ASK_SECONDS = 30
 CONVERT_SECONDS = 43200
 RESTORING = ".restoring"
 FORMATS = ("raw", "qcow2")
@@ -56,6 +57,7 @@ def restore(config: Config, name: str, stamp: str, start: bool, say: Callable[[s
     with run.node_lock(config, say), run.repository(config, say) as repository:
         hypervisor = run.connect(config)
         refuse_running(hypervisor, name)
+        refuse_running_elsewhere(config, name, say)
         with tempfile.TemporaryDirectory(dir=config.run_dir) as folder:
             about, xml = fetch(repository, name, stamp, folder)
             say(f"{name}: restoring set {about.stamp}")
@@ -65,6 +67,7 @@ def restore(config: Config, name: str, stamp: str, start: bool, say: Callable[[s
                 extract_disk(repository, disk, say)
             # That took hours, perhaps: the guest may have been started since, also on another node.
             refuse_used(hypervisor, about)
+            refuse_running_elsewhere(config, name, say)
             suffix = ".before-restore-" + sets.new_stamp(datetime.now(UTC))
             for disk in about.disks:
                 put_in_place(config, disk.source, suffix, say)
@@ -92,6 +95,25 @@ def refuse_running(hypervisor: Hypervisor, name: str) -> None:
             f"guest {name} has its memory saved, which fits the present disks only: start it and shut it down, "
             f"or give the memory up with virsh managedsave-remove {name}"
         )
+
+
+def refuse_running_elsewhere(config: Config, name: str, say: Callable[[str], None]) -> None:
+    """Ask the other nodes, since a brick that restarts forgets who holds an image: in time, all of them may have.
+
+    :raises BackupError: the guest runs on another node. One that does not answer is told to ``say``.
+    """
+    for node, address in sorted(config.other_nodes.items()):
+        uri = f"qemu+tls://{address}/system"
+        argv = ["timeout", str(ASK_SECONDS), "virsh", "--readonly", "--connect", uri, "domstate", "--", name]
+        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
+        )
+        if done.returncode == 0 and done.stdout.strip() != "shut off":
+            raise BackupError(f"guest {name} is {done.stdout.strip()} on {node}; shut it down there first")
+        if done.returncode and "failed to get domain" not in done.stderr:
+            said = (done.stderr.strip().splitlines() or ["it took too long"])[-1]
+            say(f"{node} does not tell whether {name} runs there ({said}); only what holds its disks is looked at")
 
 
 def refuse_used(hypervisor: Hypervisor, about: manifest.Manifest) -> None:
