@@ -321,6 +321,17 @@ def test_erase_leaves_no_copy_of_a_header(wish: Wish[Policy]) -> None:
     assert [path.name for path in backup.parent.iterdir()] == ["gv1-before-restore.raw"]
 
 
+def test_copies_that_others_may_read_are_covered(wish: Wish[Policy]) -> None:
+    backup, wish, copies = with_copies(wish)
+    other = backup.with_name("of-somebody.img")
+    other.touch(0o644)
+    named = [path for path in (backup, *copies) if path.name != "gv0-before-restore.raw"]
+    for path in named:
+        path.chmod(0o440)
+    assert settle(wish)["actions"] == [f"let root alone read {path}" for path in sorted(named)]
+    assert {path.stat().st_mode & 0o777 for path in named} == {0o400} and other.stat().st_mode & 0o777 == 0o644
+
+
 def test_what_was_kept_aside_goes_with_a_later_backup(wish: Wish[Policy]) -> None:
     _, wish, copies = with_copies(wish)
     long_ago = time.time() - 31 * 86400

@@ -32,7 +32,11 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Wish,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.proving import Prover
-from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader, fits
+from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import (
+    COPY_MODE,
+    Reader,
+    fits,
+)
 from ansible_collections.personal.cluster.plugins.module_utils._durable import sync
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, CommandFailed
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
@@ -276,6 +280,11 @@ class Changer(Generic[Policy]):
         """Remove a token."""
         self.tool(["cryptsetup", "token", "remove", "--token-id", str(token), device])
 
+    @staticmethod
+    def cover(path: str) -> None:
+        """Let nobody but root read a copy of a header."""
+        Path(path).chmod(COPY_MODE)
+
     def put_aside(self, rival: Rival) -> None:
         """Keep a backup that the one of the present header would replace."""
         Path(rival.path).rename(rival.aside)
@@ -291,7 +300,7 @@ class Changer(Generic[Policy]):
         new = target.with_suffix(".new")
         new.unlink(missing_ok=True)
         self.tool(["cryptsetup", "luksHeaderBackup", "--header-backup-file", str(new), wish.device])
-        new.chmod(0o400)
+        new.chmod(COPY_MODE)
         for path in (new, self._reader.backup_dir):
             sync(path)
         new.replace(target)

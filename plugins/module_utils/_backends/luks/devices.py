@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.changing import Changer
@@ -21,7 +22,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.pl
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.proving import Prover
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.reading import Reader
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.showing import shown
-from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan
+from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step
 from ansible_collections.personal.cluster.plugins.module_utils._errors import Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Run
 
@@ -65,7 +66,7 @@ class LuksDevices(Generic[Policy]):
             disks = {wish.device: self._missed(wish, disks[wish.device]) for wish in self._wishes}
         if self._policies_before is None:
             self._policies_before = {device: shown(disk, {})["policy"] for device, disk in disks.items()}
-        return State(disks, servers, self._reader.mappers())
+        return State(disks, servers, self._reader.mappers(), self._reader.exposed())
 
     def _tried(self, wish: Wish[Policy], disk: Disk) -> Disk:
         """Try the declared keys where it matters which keyslots they open: each attempt takes as long as an unlock."""
@@ -96,11 +97,14 @@ class LuksDevices(Generic[Policy]):
         """Format, bind, clean up, back up, open or close, or give up each device in turn."""
         plan: Plan[State] = Plan(state)
         plan.refusals += self._copies(state) + self._twins(state)
+        plan.steps += [
+            Step(f"let root alone read {path}", partial(self._changer.cover, path)) for path in state.exposed
+        ]
         disks = {
             wish.device: DiskPlan(wish, state, plan, self._binder, self._changer, self._reader).make()
             for wish in self._wishes
         }
-        plan.predicted = replace(state, disks={**state.disks, **disks})
+        plan.predicted = replace(state, disks={**state.disks, **disks}, exposed=())
         return plan
 
     def _copies(self, state: State) -> list[str]:

@@ -276,8 +276,12 @@ class Disk:
 
 @dataclass(frozen=True)
 class State:
-    """All devices by their declared path, what the servers advertise, and the UUID behind each open mapper."""
+    """All devices by their declared path, what the servers advertise, and the UUID behind each open mapper.
+
+    ``exposed`` are copies of headers that others than root may read, or anybody may write.
+    """
 
     disks: Mapping[str, Disk]
     servers: Servers = field(default_factory=dict)
     mappers: Mapping[str, str] = field(default_factory=dict)
+    exposed: tuple[str, ...] = ()

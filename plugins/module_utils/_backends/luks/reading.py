@@ -10,6 +10,8 @@ import glob
 import hashlib
 import json
 import os
+import re
+import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -60,6 +62,9 @@ ASIDE = "-aside-{}.raw"
 ASIDE_SECONDS = 30 * 86400
 # How the names of backups end, of those that are being made, and of what was put aside.
 COPIES = (".img", ".new", ".raw")
+# Other files may lie in the same directory.
+IS_COPY = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-|$)")
+COPY_MODE = 0o400
 
 
 class Reader:
@@ -242,6 +247,11 @@ class Reader:
         present, kept = areas(device, data).values(), areas(str(path), there)
         return replace(rival, lost=tuple(slot for slot in _keys(there) if kept[str(slot)] not in present))
 
+    def exposed(self) -> tuple[str, ...]:
+        """Return the copies of headers whose mode is not that which they were given."""
+        copies = [path for suffix in (".img", ".raw") for path in self.backup_dir.glob(f"*{suffix}")]
+        return tuple(sorted(str(path) for path in copies if IS_COPY.search(path.stem) and _mode(path) != COPY_MODE))
+
     def elsewhere(self, uuid: str, device: str) -> str:
         """Return the device beside this one that carries a header, as udev knows it; empty when there is none."""
         link = os.path.join(BY_UUID, uuid)
@@ -264,6 +274,10 @@ class Reader:
 def _aside(path: Path) -> Path:
     """Return where a backup is put that another one must not replace."""
     return path.with_name(path.stem + ASIDE.format(digest_of(path)[:12]))
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def digest_of(path: Path) -> str:
