@@ -641,7 +641,7 @@ def test_a_guest_that_runs_on_another_node_is_not_restored(
     stand_in.write_text(f'#!/bin/sh\n[ "$*" = "{words}" ] || exit 99\n{answer}\n')
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", str(stand_in.parent), prepend=":")
-    monkeypatch.setattr(restore, "ASK_SECONDS", 1)
+    monkeypatch.setattr(restore, "ASK_SECONDS", 1 if "sleep" in answer else 60)
     there = config.Config(**{**vars(settings), "other_nodes": {"node2": "10.0.0.2"}})
     monkeypatch.setattr(run, "connect", lambda _config: Nobody())
     monkeypatch.setattr(run, "repository", lambda *_: contextlib.nullcontext(Archive(b"old")))

@@ -91,7 +91,7 @@ class Busy(Snapshots):
 class Lvm:
     """Thin pools below bricks, as full as the test says, and the bricks that were asked for."""
 
-    def __init__(self, data: float = 3.65, metadata: float = 10.28) -> None:
+    def __init__(self, data: float | None = 3.65, metadata: float = 10.28) -> None:
         self.asked: list[str] = []
         self._used = data, metadata
 
@@ -224,6 +224,7 @@ def test_nothing_is_snapped_half_healed_or_half_there(tmp_path: Path) -> None:
     ("pools", "why"),
     [
         (Lvm(data=80), r"vg_sv/pool of this host is 80.0 % full \(data\).*lvextend --extents \+50%FREE vg_sv/pool"),
+        (Lvm(data=None), r"how full thin pool vg_sv/pool of this host is \(data\) is unknown: see lvs -a vg_sv"),
         (Lvm(metadata=93.27), r"is 93.3 % full \(metadata\).*lvextend --poolmetadatasize \+64m vg_sv/pool"),
     ],
 )

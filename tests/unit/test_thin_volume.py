@@ -382,9 +382,9 @@ def test_what_a_path_is_mounted_below(path: str, below: str) -> None:
     assert lvm.mountpoint_of(path, {}) == ""
 
 
-@pytest.mark.parametrize(("data", "metadata", "used"), [("93.27", "10.28", (93.27, 10.28)), ("", "", (0, 0))])
+@pytest.mark.parametrize(("data", "metadata", "used"), [("93.27", "10.28", (93.27, 10.28)), ("", "", (None, None))])
 def test_the_pool_below_a_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, metadata: str, used: tuple[float, float]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, metadata: str, used: tuple[float | None, float | None]
 ) -> None:
     report = json.loads((RECORDED / TRIXIE / "thin.lvs.json").read_text())
     for row in report["report"][0]["lv"]:

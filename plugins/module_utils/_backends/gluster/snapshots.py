@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from operator import itemgetter
+from typing import Any, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.identity import read_pairs
@@ -33,8 +34,9 @@ WITHOUT_LVM = "LVM commands not found"
 NEARLY_FULL = 80
 NO_SNAPSHOT = "00000000-0000-0000-0000-000000000000"
 EXTEND = {"data": "--extents +50%FREE", "metadata": "--poolmetadatasize +64m"}
-# Of each brick on this host that lies on thin LVM: its pool, and how full its data and its metadata are, in percent.
-Pools = Mapping[str, tuple[str, float, float]]
+# Of each brick on this host that lies on thin LVM: its pool, and how full its data and its metadata are, in percent,
+# None where LVM does not tell.
+Pools = Mapping[str, tuple[str, Optional[float], Optional[float]]]
 
 
 @dataclass(frozen=True)
@@ -234,13 +236,22 @@ def _local_bricks(volumes: Iterable[Volume], cluster: Cluster) -> list[str]:
 def _pool_troubles(volume: Volume, state: Kept) -> list[str]:
     """Return which pools below the local bricks of ``volume`` are nearly full."""
     bricks = _local_bricks([volume], state.cluster)
+    pools = {state.pools[path] for path in bricks if path in state.pools}
     return [
+        _too_full(pool, part, percent)
+        for pool, data, metadata in sorted(pools, key=itemgetter(0))
+        for part, percent in (("data", data), ("metadata", metadata))
+        if percent is None or percent >= NEARLY_FULL
+    ]
+
+
+def _too_full(pool: str, part: str, percent: Optional[float]) -> str:
+    if percent is None:
+        return f"how full thin pool {pool} of this host is ({part}) is unknown: see lvs -a {pool.split('/')[0]}"
+    return (
         f"thin pool {pool} of this host is {percent:.1f} % full ({part}), and {NEARLY_FULL} % is the limit; "
         f"delete older snapshots, or extend it: lvextend {EXTEND[part]} {pool}"
-        for pool, data, metadata in sorted({state.pools[path] for path in bricks if path in state.pools})
-        for part, percent in (("data", data), ("metadata", metadata))
-        if percent >= NEARLY_FULL
-    ]
+    )
 
 
 def _unfit(volume: Volume, cluster: Cluster) -> list[str]:

@@ -144,10 +144,10 @@ def mountpoint_of(path: str, mounts: Collection[str]) -> str:
     return max(above, key=len, default="")
 
 
-def pools_below(run: Run, paths: Collection[str]) -> dict[str, tuple[str, float, float]]:
+def pools_below(run: Run, paths: Collection[str]) -> dict[str, tuple[str, Optional[float], Optional[float]]]:
     """Return the thin pool below each of ``paths``: its name, and how full its data and its metadata are, in percent.
 
-    Those that do not lie on a mounted thin LV are left out.
+    None where LVM does not tell, as of a pool that is not active. What lies on no mounted thin LV is left out.
     """
     with open("/proc/self/mountinfo", encoding="utf-8") as stream:
         mounts = parse_mounts(stream.read())
@@ -160,8 +160,12 @@ def pools_below(run: Run, paths: Collection[str]) -> dict[str, tuple[str, float,
             pool = f"{row['vg_name']}/{row['pool_lv']}"
             if pool in by_name and same_device(source, f"/dev/{name}"):
                 used = by_name[pool]
-                found[path] = pool, float(used["data_percent"] or 0), float(used["metadata_percent"] or 0)
+                found[path] = pool, _percent(used["data_percent"]), _percent(used["metadata_percent"])
     return found
+
+
+def _percent(text: str) -> Optional[float]:
+    return float(text) if text else None
 
 
 def metadata_size(pool: int, chunk: int) -> int:
