@@ -234,9 +234,9 @@ options:
     default: false
   header_backup_dir:
     description:
-      - Directory of the header backups, on another disk. Each file C(NAME-UUID.img), mode 0400, is always the present
-        header of its disk; an older one would bring removed keys back to life. What its keyslots hold is compared in
-        each run, and a backup that differs is made anew.
+      - Directory of the header backups, on another disk, and not on a filesystem of the network. Each file
+        C(NAME-UUID.img), mode 0400, is always the present header of its disk; an older one would bring removed keys
+        back to life. What its keyslots hold is compared in each run, and a backup that differs is made anew.
       - A backup that is newer than the header of its disk, which was restored then, is kept as
         C(NAME-UUID-aside-DIGEST.raw). When its volume key is another one, the disk is refused.
       - So is one kept with a keyslot that the disk has lost, by damage or by hand, unless O(remove_passphrase) is set.

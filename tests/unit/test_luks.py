@@ -1101,6 +1101,31 @@ def kernel(tmp_path: Path) -> Kernel:
     return Kernel(tmp_path)
 
 
+def mounted(root: Path, *rows: str) -> Kernel:
+    table = root / "proc/self/mountinfo"
+    table.parent.mkdir(parents=True)
+    table.write_text("".join(f"36 25 0:99 / {row} rw\n" for row in rows))
+    return Kernel(root)
+
+
+def test_backups_are_on_a_disk_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, source = tmp_path / "backup", tmp_path / "sda"
+    folder.mkdir()
+    source.touch()
+    numbers = {source: "8:0"}
+    monkeypatch.setattr(Kernel, "number", staticmethod(lambda path: numbers.get(Path(path), "")))
+    # btrfs knows a number of its own; the innermost mount counts, and of two in one place the later one.
+    over = f"{folder} rw - fuse.glusterfs node1:gv0"
+    kernel = mounted(tmp_path / "a", "/ rw - ext4 /dev/x", over, f"{folder} rw shared:1 - btrfs {source}")
+    assert kernel.filesystem(folder / "below") == ("8:0", "btrfs")
+    found = folder.stat().st_dev
+    elsewhere = mounted(tmp_path / "b", over).filesystem(folder)
+    assert elsewhere == (f"{os.major(found)}:{os.minor(found)}", "fuse.glusterfs")
+    assert mounted(tmp_path / "c").filesystem(folder)[1] == ""
+    with pytest.raises(Refused, match="is on fuse.glusterfs, which may lie on these very disks"):
+        resource(wish(), backup=str(folder), root=tmp_path / "b").read()
+
+
 def test_a_mapper_outlives_its_disk(tmp_path: Path, kernel: Kernel) -> None:
     """The kernel keeps the link to a disk that vanished while it was open."""
     shutil.rmtree(tmp_path / "sys/devices/sda")

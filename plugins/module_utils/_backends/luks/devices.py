@@ -51,7 +51,7 @@ class LuksDevices(Generic[Policy]):
         return self._look(dump=False)
 
     def _look(self, dump: bool) -> State:
-        wrong = faults(self._wishes, self._reader.backup_dir)
+        wrong = faults(self._wishes, self._reader.backup_dir) or self._reader.misplaced()
         if wrong:
             raise Refused(wrong)
         disks = self._reader.disks({wish.device: wish.name for wish in self._wishes}, dump=dump)

@@ -75,10 +75,25 @@ class Kernel:
         name = entry / "dm/name"
         return f"device {name.read_text().strip() if name.exists() else entry.name}"
 
-    def _mounts(self, number: str) -> list[str]:
+    def _mounted(self) -> list[list[str]]:
         table = self._root / "proc/self/mountinfo"
-        rows = [line.split() for line in table.read_text().splitlines()] if table.exists() else []
-        return [f"mount {row[4]}" for row in rows if row[2] == number]
+        return [line.split() for line in table.read_text().splitlines()] if table.exists() else []
+
+    def _mounts(self, number: str) -> list[str]:
+        return [f"mount {row[4]}" for row in self._mounted() if row[2] == number]
+
+    def filesystem(self, path: Path) -> tuple[str, str]:
+        """Return ``major:minor`` of what ``path`` is on, or will be, and the kind of its filesystem."""
+        while not path.exists():
+            path = path.parent
+        path = path.resolve()
+        rows = [row for row in reversed(self._mounted()) if Path(row[4]) in (path, *path.parents)]
+        row = max(rows, key=lambda row: len(row[4]), default=["-", "", ""])
+        kind, source = row[row.index("-") + 1 :][:2]
+        # btrfs gives its files a number that is no device's.
+        device = path.stat().st_dev
+        on_disk = self.number(source) if source.startswith("/") and os.path.exists(source) else ""
+        return on_disk or f"{os.major(device)}:{os.minor(device)}", kind
 
     def _swaps(self, kname: str) -> list[str]:
         table = self._root / "proc/swaps"

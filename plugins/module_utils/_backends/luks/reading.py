@@ -65,6 +65,7 @@ COPIES = (".img", ".new", ".raw")
 # Other files may lie in the same directory.
 IS_COPY = re.compile(r"-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-|$)")
 COPY_MODE = 0o400
+NETWORKED = ("9p", "ceph", "cifs", "fuse", "nfs", "nfs4", "smb3")
 
 
 class Reader:
@@ -88,7 +89,7 @@ class Reader:
         heads = {device: head(device) for device in names}
         others = [device for device, found in heads.items() if found is not None and not is_luks2(found)]
         signatures = wipefs(self._run, others)
-        below = self.kernel.below(_filesystem(self.backup_dir))
+        below = self.kernel.below(self.kernel.filesystem(self.backup_dir)[0])
         mappers = self.kernel.mappers()
         disks = {}
         for device, found in heads.items():
@@ -247,6 +248,16 @@ class Reader:
         present, kept = areas(device, data).values(), areas(str(path), there)
         return replace(rival, lost=tuple(slot for slot in _keys(there) if kept[str(slot)] not in present))
 
+    def misplaced(self) -> list[str]:
+        """Return why the backups would not be there when a disk has lost its header."""
+        kind = self.kernel.filesystem(self.backup_dir)[1]
+        if kind not in NETWORKED and not kind.startswith("fuse."):
+            return []
+        return [
+            f"header_backup_dir {self.backup_dir} is on {kind}, which may lie on these very disks, and is not there "
+            "before the network; name a directory on the system disk"
+        ]
+
     def exposed(self) -> tuple[str, ...]:
         """Return the copies of headers whose mode is not that which they were given."""
         copies = [path for suffix in (".img", ".raw") for path in self.backup_dir.glob(f"*{suffix}")]
@@ -368,11 +379,3 @@ def wipefs(run: Run, devices: list[str]) -> dict[str, list[Json]]:
 def types(signatures: list[Json]) -> tuple[str, ...]:
     """Return the kinds of signatures, each once."""
     return tuple(sorted({row["type"] for row in signatures}))
-
-
-def _filesystem(path: Path) -> str:
-    """Return ``major:minor`` of the filesystem on which ``path`` is, or will be."""
-    while not path.exists():
-        path = path.parent
-    number = path.stat().st_dev
-    return f"{os.major(number)}:{os.minor(number)}"
