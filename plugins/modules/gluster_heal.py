@@ -12,7 +12,8 @@ version_added: 0.1.0
 description:
   - Waits until all peers are connected members, all bricks and self-heal daemons run, nothing waits to be healed, and
     no task is at work, in several looks in a row. Self-heal daemons are told each minute to look at what waits; by
-    themselves they do so every ten minutes. Changes nothing else.
+    themselves they do so every ten minutes. One that has crashed is started when all bricks of its volume run, for
+    glusterd does not do that. Changes nothing else.
   - Run it on one host, before a node is rebooted or changed, and again before the next one.
   - What a brick does not count is unknown, and unknown is not healed. Split-brain does not heal by itself; the
     failure says how to see it.

@@ -342,7 +342,7 @@ def test_bricks_are_added_to_a_healthy_volume(release: str, tmp_path: Path) -> N
         "add bricks to volume gv1: " + ", ".join(f"{node}:/bricks/gv1c/brick" for node in NODES),
     ]
     found.steps[0].apply()
-    assert run.asked[-1] == ["volume", "add-brick", "gv1", *(f"{node}:/bricks/gv1c/brick" for node in NODES)]
+    assert run.asked[-2] == ["volume", "add-brick", "gv1", *(f"{node}:/bricks/gv1c/brick" for node in NODES)]
     assert len(found.predicted.volumes["gv1"].bricks) == 9
 
 
@@ -583,6 +583,27 @@ def test_good_looks_must_follow_each_other(release: str, tmp_path: Path, clock: 
             return super().__call__(argv, **more)
 
     assert gate(Changing(release), tmp_path).looks == 6
+
+
+def test_a_daemon_that_crashed_is_started_and_the_gate_opens(release: str, tmp_path: Path, clock: list[float]) -> None:
+    class Crashed(Fake):
+        started = False
+
+        def __call__(self, argv: Sequence[str], **more: Any) -> Completed:
+            done = super().__call__(argv, **more)
+            self.started |= list(argv[-3:]) == ["start", "gv0", "force"]
+            whole = self.started or "status" not in argv
+            return (
+                done
+                if whole
+                else replace(
+                    done, stdout=re.sub("(Self-heal Daemon<.*?<status>)1", r"\g<1>0", done.stdout, flags=re.DOTALL)
+                )
+            )
+
+    run = Crashed(release, **{"volume heal": "heal"})
+    assert gate(run, tmp_path, volumes=["gv0"], timeout=200).troubles == []
+    assert clock[0] == 90
 
 
 def test_daemons_are_told_to_look_again_each_minute(release: str, tmp_path: Path, clock: list[float]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waits until a node may go: what the module gluster_heal does. Changes nothing but the time at which things heal."""
+"""Waits until a node may go: what the module gluster_heal does. Changes nothing but what heals, and when."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import Healers
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.pool import local_by, match_hosts
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import read_cluster, with_heals
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import gate_troubles
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
 
 # Seconds after which the self-heal daemons are told to look again: one that came to a directory before its parent was
-# there does so by itself after ten minutes.
+# there does so by itself after ten minutes. Those that have crashed are started, which glusterd does not do.
 NUDGE = 60.0
 
 
@@ -90,6 +91,7 @@ def pass_gate(cli: Cli, gate: Gate) -> Seen:
     told = time.monotonic()
     deadline = told + gate.timeout
     looks = good = 0
+    healers = Healers(host="")
     while True:
         found, waiting = look(cli, gate)
         looks += 1
@@ -98,10 +100,11 @@ def pass_gate(cli: Cli, gate: Gate) -> Seen:
             return Seen([], looks)
         if time.monotonic() + gate.interval > deadline:
             raise ClusterError(_failure(gate, found, good))
-        if waiting and time.monotonic() >= told + NUDGE:
+        if found and time.monotonic() >= told + NUDGE:
             told = time.monotonic()
             # One that takes too long is no reason to give up waiting.
             with suppress(ClusterError):
+                healers.run(cli)
                 for volume in waiting:
                     cli.heal(volume)
         time.sleep(gate.interval)
