@@ -400,7 +400,8 @@ def test_a_rebalance_begins_when_clients_reach_the_new_bricks(tmp_path: Path, mo
     pauses: list[float] = []
     monkeypatch.setattr("time.sleep", pauses.append)
     heals = ["heal", "heal_dead", "heal_dead", "heal"]
-    run = Fake(**{"volume rebalance status": "rebalance_status", "volume heal": heals})
+    answers: dict[str, str | list[str]] = {"volume rebalance status": "rebalance_status", "volume heal": heals}
+    run = Fake(**answers)
     planned(run, item("b1", "b2", "b3", rebalance="fix-layout"), tmp_path)
     words = [asked[:3] for asked in run.asked[-8:]]
     heal, mark = ["volume", "heal", "gv2"], ["volume", "set", "gv2"]
