@@ -342,7 +342,7 @@ def test_bricks_are_added_to_a_healthy_volume(release: str, tmp_path: Path) -> N
         "add bricks to volume gv1: " + ", ".join(f"{node}:/bricks/gv1c/brick" for node in NODES),
     ]
     found.steps[0].apply()
-    assert run.asked[-2] == ["volume", "add-brick", "gv1", *(f"{node}:/bricks/gv1c/brick" for node in NODES)]
+    assert run.asked[-1] == ["volume", "add-brick", "gv1", *(f"{node}:/bricks/gv1c/brick" for node in NODES)]
     assert len(found.predicted.volumes["gv1"].bricks) == 9
 
 

@@ -395,21 +395,6 @@ def test_new_bricks_are_balanced(tmp_path: Path, rebalance: str, start: list[str
     ]
 
 
-def test_a_rebalance_begins_when_clients_reach_the_new_bricks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its process misses one that gluster has only just started, and gives up."""
-    pauses: list[float] = []
-    monkeypatch.setattr("time.sleep", pauses.append)
-    heals = ["heal", "heal_dead", "heal_dead", "heal"]
-    answers: dict[str, str | list[str]] = {"volume rebalance status": "rebalance_status", "volume heal": heals}
-    run = Fake(**answers)
-    planned(run, item("b1", "b2", "b3", rebalance="fix-layout"), tmp_path)
-    words = [asked[:3] for asked in run.asked[-8:]]
-    heal, mark = ["volume", "heal", "gv2"], ["volume", "set", "gv2"]
-    begun = [mark, ["volume", "rebalance", "gv2"], ["volume", "rebalance", "gv2"], mark]
-    assert words == [["volume", "add-brick", "gv2"], heal, heal, heal, *begun]
-    assert heals == [] and len(pauses) == 2
-
-
 class Marked(Fake):
     """A gluster whose volume has a mark of an earlier run."""
 

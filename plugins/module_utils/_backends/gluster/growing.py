@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import BALANCE, UNBALANCED
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.brick_checks import check_new_bricks
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Call, wait
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     Brick,
@@ -20,7 +18,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     brick_sets,
     kind,
 )
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.reading import heals_of
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.shrinking import (
     is_sharded,
     may_hold_data,
@@ -28,27 +25,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import troubles
 
 REGROUPED = "its bricks form other sets than declared; sets cannot be regrouped"
-REACH_LIMIT = 600.0
 Sets = Sequence[frozenset[tuple[str, str]]]
-
-
-@dataclass(frozen=True)
-class Reachable:
-    """Wait until clients reach all bricks of a volume, which they do some time after gluster has started them.
-
-    The process of a rebalance that misses one of them gives up at once. The number of entries to heal comes from a
-    client, which has none for a brick that it does not reach.
-    """
-
-    volume: str
-
-    def act(self, cli: Cli) -> None:
-        """Do so."""
-        wait(lambda: self._is(cli), REACH_LIMIT, f"clients do not reach all bricks of volume {self.volume}")
-
-    def _is(self, cli: Cli) -> bool:
-        found = heals_of(cli, self.volume).values()
-        return bool(found) and all(heal.entries is not None for heal in found)
 
 
 def plan_growth(draft: Draft, have: Volume, kept: Bricks) -> bool:
@@ -79,8 +56,7 @@ def _add(draft: Draft, have: Volume, added: Bricks) -> None:
     as_kind = f" as {' '.join(words)}" if grown else ""
     sentence = f"add bricks to volume {have.name}{as_kind}: {brick_names(added)}"
     mark = () if grown else (("set", have.name, BALANCE, UNBALANCED),)
-    reached: tuple[Call, ...] = (Reachable(have.name),) if have.status == "started" and layout.size > 1 else ()
-    draft.step(sentence, *mark, ("add-brick", have.name, *words, *map(str, added)), *reached)
+    draft.step(sentence, *mark, ("add-brick", have.name, *words, *map(str, added)))
     if is_sharded(have):
         draft.warn("it is sharded, and bricks were added; keep its guests off until it is healed and balanced")
     if draft.after is not None:

@@ -44,15 +44,14 @@ def with_heals(cli: Cli, state: Cluster, names: Iterable[str]) -> Cluster:
     """Return ``state`` with what waits to be healed in ``names``, one call for each that has copies and is started."""
     asked = [name for name in names if name in state.volumes]
     heals = {
-        name: heals_of(cli, name)
+        name: _heals(cli, name)
         for name in asked
         if state.volumes[name].status == "started" and state.volumes[name].layout.size > 1
     }
     return replace(state, heals=heals)
 
 
-def heals_of(cli: Cli, name: str) -> Heals:
-    """Return the heal state of each brick of a volume; of none when gluster does not tell."""
+def _heals(cli: Cli, name: str) -> Heals:
     try:
         return parse_heals(cli("volume", "heal", name, "info", "summary"))
     except ClusterError:
