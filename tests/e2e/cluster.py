@@ -25,6 +25,7 @@ NODES = ("node1", "node2", "node3")
 HOMES = {"g1": "node1", "g2": "node2", "g3": "node3"}
 ADDRESSES = {"g1": "10.20.1.1", "g2": "10.20.1.2", "g3": "10.20.1.3"}
 Answer = TypeVar("Answer")
+SSH_FAILED, TIMED_OUT = 255, 124
 
 
 class Lab:
@@ -52,6 +53,12 @@ class Lab:
     def ok(self, name: str, command: str, limit: float = 120) -> bool:
         """Tell whether a shell command succeeds."""
         return self.run(name, command, limit).returncode == 0
+
+    def fails(self, name: str, command: str, limit: float = 120) -> bool:
+        """Tell whether a shell command ran and failed; a machine that was not reached says nothing about it."""
+        code = self.run(name, command, limit).returncode
+        assert code != SSH_FAILED and code != TIMED_OUT, f"{name}: {command}: not run to its end: exit {code}"
+        return code != 0
 
     def playbook(self, name: str, *options: str, limit: float = 2400) -> playbook.Outcome:
         """Run a playbook of the collection, its output kept in the log."""
@@ -145,6 +152,17 @@ def unlocked(lab: Lab, node: str) -> bool:
     return lab.ok(node, "ls /dev/mapper/luks-gv0 /dev/mapper/luks-gv1 /dev/mapper/luks-bmv0", limit=60)
 
 
+def locked(lab: Lab, node: str) -> bool:
+    """Tell whether no data disk of a node is open."""
+    return "luks-" not in lab.out(node, "ls /dev/mapper")
+
+
+def booted_well(lab: Lab, node: str) -> bool:
+    """Tell whether a node's last boot met no circle of units, and no unit failed."""
+    circle = lab.fails(node, "journalctl -b --no-pager | grep -i 'ordering cycle'")
+    return circle and lab.out(node, "systemctl list-units --failed --no-legend --plain") == ""
+
+
 def running_guests(lab: Lab) -> dict[str, str]:
     """Return the node on which each guest runs."""
     return {guest: node for node in NODES for guest in lab.out(node, "virsh list --name").split()}
@@ -178,19 +196,19 @@ def lost_writes(lab: Lab, node: str, guest: str) -> list[int]:
     read = "dd if={} bs=1M skip={} count=13 iflag=direct status=none"
     text = lab.out(node, f"{{ {read.format(image(guest), 1)}; {read.format(image(guest), 65)}; }} | tr -d '\\0'")
     found = {int(value) for value in re.findall(rf"^personal-cluster-guest counter=(\d+) name={guest} *$", text, re.M)}
-    # It keeps 200, and writes on while they are read.
-    return sorted(set(range(max(1, last - 180), last + 1)) - found)
+    # It keeps 1600, and writes on while they are read.
+    return sorted(set(range(max(1, last - 1580), last + 1)) - found)
 
 
 def brick_contents(lab: Lab) -> dict[str, str]:
-    """Return the names and checksums of what lies on each node's brick of gv0 while no guest writes."""
-    files = "find . -name '.glusterfs*' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
+    """Return the names and checksums of what lies on each node's bricks while no guest writes."""
+    files = "find gv0/brick gv1/brick -name '.glusterfs*' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum"
     homes = running_guests(lab)
     for guest, home in homes.items():
         lab.out(home, f"virsh suspend {guest}")
     try:
-        lab.out("node1", "sync -f /srv/gv0")
-        return {node: lab.out(node, f"cd /bricks/gv0/brick && {files}", limit=600) for node in NODES}
+        lab.out("node1", "sync -f /srv/gv0 && sync -f /srv/gv1")
+        return {node: lab.out(node, f"cd /bricks && {files}", limit=600) for node in NODES}
     finally:
         for guest, home in homes.items():
             lab.out(home, f"virsh resume {guest}")

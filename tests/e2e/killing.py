@@ -16,6 +16,9 @@ from pathlib import Path
 
 from playbook import TOP
 
+# What a run writes when a task is over.
+NEXT = ("TASK", "RUNNING HANDLER", "PLAY")
+
 
 def descendants(pid: int) -> list[int]:
     """Return the processes below ``pid``: ansible-core gives its workers sessions of their own, and they outlive it."""
@@ -38,15 +41,22 @@ def kill(pid: int) -> None:
 def die_at(playbook: str, options: list[str], moments: Sequence[tuple[str, float]]) -> None:
     """Let one run after the other die, each so many seconds into a task."""
     for task, delay in moments:
-        assert run_and_kill(playbook, options, task, delay), f"never came to the task {task!r}"
-        print(f"  killed {delay} s into the task {task!r}", flush=True)
+        assert run_and_kill(playbook, options, task, delay), f"it did not die in the task {task!r}"
 
 
 def run_and_kill(playbook: str, options: list[str], task: str, delay: float) -> bool:
-    """Run a playbook and SIGKILL it all ``delay`` seconds into a task; if it ended before, show what it said: False."""
+    """Let a run of a playbook on the lab die."""
     argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/lab", f"playbooks/{playbook}"]
+    return die_in([*argv, *options], task, delay)
+
+
+def die_in(argv: Sequence[str], task: str, delay: float) -> bool:
+    """SIGKILL ``ansible-playbook`` and all below it ``delay`` seconds into a task, or where that ends sooner.
+
+    If the run ended before, show what it said, and return False.
+    """
     process = subprocess.Popen(
-        [*argv, *options],
+        argv,
         cwd=TOP,
         env={**os.environ, "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
@@ -57,16 +67,20 @@ def run_and_kill(playbook: str, options: list[str], task: str, delay: float) -> 
     )
     late = threading.Timer(1500, kill, (process.pid,))
     late.start()
+    strike = threading.Timer(delay, kill, (process.pid,))
     assert process.stdout is not None
-    killed, told = False, deque[str](maxlen=100)
+    began, told = 0.0, deque[str](maxlen=100)
     for line in process.stdout:
         told.append(line)
-        if line.startswith("TASK") and task in line:
-            time.sleep(delay)
+        if began and line.startswith(NEXT):
             kill(process.pid)
-            killed = True
+            break
+        if line.startswith("TASK") and task in line:
+            began = time.monotonic()
+            strike.start()
     process.wait()
     late.cancel()
-    if not killed:
-        print("".join(told), flush=True)
+    strike.cancel()
+    killed = process.returncode == -signal.SIGKILL and bool(began)
+    print(f"  killed {time.monotonic() - began:.1f} s into the task {task!r}" if killed else "".join(told), flush=True)
     return killed

@@ -21,7 +21,7 @@ def digest(file: Path) -> str:
 def test_check_mode_fails_nowhere_on_bare_nodes(lab: Lab) -> None:
     outcome = lab.playbook("site.yml", "--check")
     assert outcome.rc == 0 and set(NODES) <= set(outcome.hosts)
-    assert not lab.ok("node1", "test -e /etc/ssl/personal-cluster"), "check mode wrote to the node"
+    assert lab.fails("node1", "test -e /etc/ssl/personal-cluster"), "check mode wrote to the node"
 
 
 def test_a_disk_that_holds_a_filesystem_is_refused_and_keeps_its_bytes(lab: Lab) -> None:

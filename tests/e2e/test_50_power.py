@@ -10,11 +10,13 @@ from cluster import (
     ADDRESSES,
     NODES,
     Lab,
+    booted_well,
     bricks_online,
     everyone,
     guest_counter,
     guest_pings,
     guest_running,
+    locked,
     longest_pause,
     lost_writes,
     mounted,
@@ -66,7 +68,7 @@ def test_one_node_loses_power_and_then_everybody_without_tang(lab: Lab) -> None:
     lab.wait_for_ssh(*everyone())
     for node in NODES:
         wait_until(f"ssh of {node} settled", partial(lab.ok, node, "systemctl is-active ssh.service"), 60)
-        assert not unlocked(lab, node), f"a disk of {node} is open although tang cannot be reached"
+        assert locked(lab, node), f"a disk of {node} is open although tang cannot be reached"
 
     lab.link("tang1", "br0", up=True)
     for node in NODES:
@@ -84,5 +86,4 @@ def test_one_node_loses_power_and_then_everybody_without_tang(lab: Lab) -> None:
     wait_until("g1 reaches g2", partial(guest_pings, lab, where["g1"], "g1", ADDRESSES["g2"]), 120)
     wait_until("no alert about a node", lambda: node_down(lab) is False, 420)
     for node in NODES:
-        assert not lab.ok(node, "journalctl -b --no-pager | grep -i 'ordering cycle'")
-        assert lab.out(node, "systemctl list-units --failed --no-legend --plain") == ""
+        assert booted_well(lab, node)

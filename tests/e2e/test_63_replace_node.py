@@ -43,7 +43,7 @@ def test_a_node_that_was_installed_anew_takes_its_place_again(lab: Lab) -> None:
         assert unknown.rc != 0 and "with NODE one of node1, node2, node3" in " ".join(unknown.output.split())
         planned = lab.playbook("replace_node.yml", *ASKED, "--check")
         assert planned.rc == 0 and set(changed(planned)) == {"node3"}
-        assert not lab.ok("node3", "test -e /etc/ssl/personal-cluster/node.pem")
+        assert lab.fails("node3", "test -e /etc/ssl/personal-cluster/node.pem")
 
         die_at("replace_node.yml", ASKED, MOMENTS)
         done = lab.playbook("replace_node.yml", *ASKED)

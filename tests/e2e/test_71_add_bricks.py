@@ -53,7 +53,7 @@ def test_each_node_gives_one_more_disk(lab: Lab, tmp_path: Path) -> None:
     planned = lab.playbook("add_nodes.yml", *anyway, "--check")
     assert planned.rc == 0 and set(NODES) <= set(changed(planned))
     assert int(lab.out("node1", BRICKS)) == before == len(NODES)
-    assert not lab.ok("node1", "blkid /dev/loop9"), "check mode wrote to a disk"
+    assert lab.fails("node1", "blkid /dev/loop9"), "check mode wrote to a disk"
     counted = {guest: guest_counter(lab, "node3", guest) for guest in HOMES}
     with longest_pause(lab, "node3", "g1"):
         die_at("add_nodes.yml", anyway, MOMENTS)
