@@ -629,6 +629,26 @@ def test_a_dead_brick_is_reset_and_one_that_runs_is_left_alone(tmp_path: Path, m
     assert planned(Fake(), item("b1", "b2", reset=[dead]), tmp_path) == []
 
 
+def test_a_brick_is_reset_under_the_name_that_its_volume_has_for_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noted, "act", lambda self, _cli: None)
+    bricks = [{**brick, "host": brick["host"].replace("node3", "node3.lan")} for brick in places("b1", "b2")]
+
+    def change(state: Cluster) -> Cluster:
+        (uuid,) = (peer.uuid for peer in state.peers if "node3" in peer.names)
+        return on_node3()(replace(state, hosts={**state.hosts, "node3.lan": uuid}))
+
+    run = Fake(**{"volume status": ["status_dead", "status"], "volume heal": "heal_dead"})
+    site = Site(run, item(bricks=bricks, reset=bricks[2:3]), tmp_path, change)
+    found = site.plan(site.read())
+    assert found.refusals == []
+    found.steps[0].apply()
+    brick = "node3:/bricks/b1/brick"
+    # The answers of gluster that are waited for afterwards name it so, and not as it is declared.
+    assert [words[2:] for words in run.changes] == [["gv2", brick, "start"], ["gv2", brick, brick, "commit", "force"]]
+
+
 def test_snapshots_do_not_keep_a_dead_brick_from_being_reset(tmp_path: Path) -> None:
     run = Fake(**{"volume status": "status_dead", "volume heal": "heal_dead"})
     site = Site(run, item("b1", "b2", reset=[{"host": "node3", "path": "/bricks/b1/brick"}]), tmp_path)

@@ -38,7 +38,7 @@ def check_declared(draft: Draft, brick: Brick) -> None:
 def check_new_bricks(draft: Draft, bricks: Bricks) -> None:
     """Refuse bricks that gluster would not take, or that hold another volume's data."""
     state = draft.state
-    unknown = sorted({brick.host for brick in bricks if brick.host not in state.hosts})
+    unknown = sorted({brick.host for brick in bricks if brick.owner == brick.host})
     if unknown and state.formed:
         draft.refuse(f"{', '.join(unknown)} not in the pool; add it with gluster_peer")
     for brick in bricks:

@@ -52,12 +52,16 @@ class Swap:
 
 
 def due_swaps(draft: Draft, have: Volume) -> list[Swap]:
-    """Return what is not done yet. A brick that runs needs no reset, unless a run that died has begun one."""
+    """Return what is not done yet. A brick that runs needs no reset, unless a run that died has begun one.
+
+    A brick that is reset keeps the name that its volume has for its host.
+    """
     wanted, online, hosts = draft.wanted, draft.state.online, draft.state.hosts
+    named = {brick.key: brick for brick in have.bricks}
     keys, begun = brick_keys(have.bricks), noted(draft, have, BEGUN)
     pairs = [(brick_at(old, hosts), brick_at(new, hosts)) for old, new in wanted.replace]
     found = [Swap(old, new) for old, new in pairs if old.key in keys or new.key not in keys]
-    resets = [brick_at(place, hosts) for place in wanted.reset]
+    resets = [named.get(brick.key, brick) for brick in (brick_at(place, hosts) for place in wanted.reset)]
     due = [
         brick for brick in resets if brick.key not in keys or not (brick.key in online or _rests(draft, have, brick))
     ]
