@@ -21,6 +21,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     look_once,
     pass_gate,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import lacking
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.membership import Peers
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import (
     UNKNOWN,
@@ -523,8 +524,14 @@ def test_it_is_not_while_a_brick_is_offline_or_healing_is_switched_off(
     assert sentences(volumes.plan(state)) == START_HEALER
     gv0 = state.volumes["gv0"]
     assert sentences(volumes.plan(replace(state, online=state.online - {gv0.bricks[2].key}))) == []
-    off = replace(gv0, options={**gv0.options, "cluster.self-heal-daemon": "disable"})
-    assert sentences(volumes.plan(replace(state, volumes={**state.volumes, "gv0": off}))) == []
+    dispersed = Layout(replica=1, disperse=3, redundancy=1)
+    for layout, switch in ((gv0.layout, ""), (dispersed, "disperse-")):
+        for value in ("disable", "0"):
+            options = {**gv0.options, f"cluster.{switch}self-heal-daemon": value}
+            assert lacking(replace(gv0, layout=layout, options=options), state) == []
+        # The switch of the other kind says nothing.
+        options = {**gv0.options, f"cluster.{'' if switch else 'disperse-'}self-heal-daemon": "off"}
+        assert lacking(replace(gv0, layout=layout, options=options), state) == ["node2"]
 
 
 GATE: dict[str, Any] = {"peers": 3, "volumes": ["gv0"], "polls": 3, "interval": 10, "timeout": 60}

@@ -14,7 +14,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import POLL, Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Cluster, Volume
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import same
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import HEAL_SWITCHES, same
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import (
     parse_lost_healers,
     parse_unhealed_volumes,
@@ -25,7 +25,6 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     peer_troubles,
 )
 
-SWITCH = "cluster.self-heal-daemon"
 END_LIMIT = 60.0
 START_LIMIT = 180.0
 PAUSE = 5.0
@@ -85,7 +84,8 @@ class Healing:
 
 def lacking(volume: Volume, state: Cluster) -> list[str]:
     """Return the hosts on which a started volume lacks its self-heal daemon, and nothing else is amiss."""
-    if volume.status != "started" or same(SWITCH, volume.options.get(SWITCH, "on"), "off"):
+    switch = HEAL_SWITCHES[bool(volume.layout.disperse)]
+    if volume.status != "started" or same(switch, volume.options.get(switch, "on"), "off"):
         return []
     if brick_troubles(volume.bricks, state) or peer_troubles(state):
         return []

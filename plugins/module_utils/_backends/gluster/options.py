@@ -43,8 +43,10 @@ OTHERS_PREFIXES = (
 WORDS_ON = ("on", "yes", "true", "enable", "enabled")
 WORDS_OFF = ("off", "no", "false", "disable", "disabled")
 UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
+# What switches the self-heal daemon of a replicated volume off, and that of a dispersed one.
+HEAL_SWITCHES = ("cluster.self-heal-daemon", "cluster.disperse-self-heal-daemon")
 # Options for which gluster takes 1 and 0 too, and whose meaning matters here.
-SWITCHES = ("client.ssl", "server.ssl", "features.shard")
+SWITCHES = ("client.ssl", "server.ssl", "features.shard", *HEAL_SWITCHES)
 COMMA = re.compile(r"\s*,\s*")
 SIZE = re.compile(r"(\d+)\s*([kmgt]?b)?$")
 
@@ -71,7 +73,7 @@ def same(name: str, one: str, other: str) -> bool:
 
 
 def is_on(name: str, options: Mapping[str, str]) -> bool:
-    """Say whether one of the ``SWITCHES``, all of which are off by themselves, is on."""
+    """Say whether one of the ``SWITCHES`` that are off by themselves is on."""
     return same(name, options.get(name, "off"), "on")
 
 
