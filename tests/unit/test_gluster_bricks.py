@@ -188,6 +188,21 @@ def test_options_that_nobody_declares_are_reset_but_those_of_the_cluster_and_of_
     assert planned(Fake(), item("b1", "b2", options={}), tmp_path) == []
 
 
+# What volume info (10.3) lists after the commands quota and bitrot have set all that they can set.
+OF_QUOTA_AND_BITROT = (
+    *("features.alert-time", "features.bitrot", "features.default-soft-limit", "features.expiry-time"),
+    *("features.hard-timeout", "features.inode-quota", "features.quota", "features.quota-deem-statfs"),
+    *("features.scrub", "features.scrub-freq", "features.scrub-throttle", "features.signer-threads"),
+    "features.soft-timeout",
+)
+
+
+@pytest.mark.parametrize("name", OF_QUOTA_AND_BITROT)
+def test_purging_leaves_quota_and_bitrot_as_their_commands_set_them(tmp_path: Path, name: str) -> None:
+    change = with_options(**{name.replace(".", "__"): "10"})
+    assert planned(Fake(), item("b1", "b2", options_purge=True), tmp_path, change) == []
+
+
 def test_purging_does_not_turn_off_sharding_or_tls(tmp_path: Path) -> None:
     wanted = item("b1", "b2", options={}, options_purge=True)
     refused(Fake(), wanted, tmp_path, "changing features.shard of a volume", with_options(features__shard="on"))

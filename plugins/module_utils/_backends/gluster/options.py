@@ -31,11 +31,17 @@ GLOBAL = (
 # Options that commands of their own set (a snapshot leaves features.barrier), or that gluster cannot reset one by one.
 OTHERS_PREFIXES = (
     "changelog.",
+    "features.alert-time",
     "features.barrier",
     "features.bitrot",
+    "features.default-soft-limit",
+    "features.expiry-time",
+    "features.hard-timeout",
     "features.inode-quota",
     "features.quota",
     "features.scrub",
+    "features.signer-threads",
+    "features.soft-timeout",
     "geo-replication.",
     "glusterd.",
     "user.",
