@@ -146,6 +146,10 @@ def with_options(**more: str) -> Change:
     return change
 
 
+def with_task(task: Task) -> Change:
+    return lambda state: replace(state, tasks={"gv2": (task,)})
+
+
 def lies(**more: Any) -> Change:
     def change(state: Cluster) -> Cluster:
         return replace(state, directories=dict.fromkeys(state.directories, replace(USUAL, **more)))
@@ -566,6 +570,17 @@ def test_a_volume_is_not_half_deleted(tmp_path: Path, change: Change, why: str) 
     wanted = item("b1", "b2", state="absent", allow=["delete"])
     refused(Fake(), wanted, tmp_path, why, change)
     assert len(planned(Fake(), wanted, tmp_path)) == 2
+
+
+@pytest.mark.parametrize("wanted", [{"state": "absent", "allow": ["delete"]}, {"state": "stopped"}])
+def test_a_volume_is_not_stopped_while_its_data_moves(tmp_path: Path, wanted: dict[str, Any]) -> None:
+    options = {"cluster.quorum-type": "auto", "network.ping-timeout": 21}
+    wanted = item("b1", "b2", options=options, **wanted)
+    for kind in ("Rebalance", "Remove brick"):
+        why = f"it is not stopped while a {kind} is in progress"
+        refused(Fake(), wanted, tmp_path, why, with_task(Task(kind, "in progress")))
+    # Gluster stops it when all data has moved, committed or not.
+    assert planned(Fake(), wanted, tmp_path, with_task(Task("Remove brick", "completed")))
 
 
 def test_the_new_brick_of_a_set_is_declared_as_the_arbiter_that_it_becomes(tmp_path: Path) -> None:

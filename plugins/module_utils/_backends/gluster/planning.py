@@ -54,7 +54,7 @@ def _remove(draft: Draft) -> None:
     for why in peer_troubles(draft.state):
         draft.refuse(f"it is not deleted while {why}")
     if have.status == "started":
-        draft.step(f"stop volume {name}", ("stop", name))
+        _stop(draft)
     sentence = f"delete volume {name}, leaving the data on its bricks: {brick_names(have.bricks)}"
     draft.step(sentence, ("delete", name))
     draft.after = None
@@ -79,7 +79,16 @@ def _run_or_stop(draft: Draft) -> None:
     if state == "started":
         draft.step(f"start volume {name}", ("start", name))
     elif draft.after.status == "started":
-        draft.step(f"stop volume {name}", ("stop", name))
+        _stop(draft)
     else:
         return
     draft.after = replace(draft.after, status=state)
+
+
+def _stop(draft: Draft) -> None:
+    """Stop a volume unless its data moves just now, when gluster does not stop it."""
+    name = draft.wanted.name
+    for task in draft.state.tasks.get(name, ()):
+        if task.status.endswith("in progress"):
+            draft.refuse(f"it is not stopped while a {task.kind} is in progress; wait for its end")
+    draft.step(f"stop volume {name}", ("stop", name))
