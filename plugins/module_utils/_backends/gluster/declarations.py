@@ -17,6 +17,19 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 
 # glusterd makes a directory of it: the commands with which a volume of another name is met concern all volumes.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,254}")
+# What the command line keeps for itself, and answers with how it is used.
+KEPT_NAMES = {
+    "all",
+    "volume",
+    "type",
+    "subvolumes",
+    "option",
+    "end-volume",
+    "volume_not_in_ring",
+    "description",
+    "force",
+}
+KEPT_NAMES |= {"help", "snap-max-hard-limit", "snap-max-soft-limit", "auto-delete", "activate-on-create"}
 GROUP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 OPTION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 # glusterd keeps an option as a line of a file, and does not start again when there is a line that it cannot read.
@@ -42,8 +55,10 @@ def _twice(values: Iterable[T]) -> list[T]:
 
 def _volume_faults(one: Wanted) -> list[str]:
     found = []
-    if not NAME.fullmatch(one.name) or one.name == "all":
-        found.append(f"its name is {one.name!r}; take letters, digits, _ and - (all is taken)")
+    if not NAME.fullmatch(one.name) or one.name in KEPT_NAMES:
+        found.append(
+            f"its name is {one.name!r}; take letters, digits, _ and -, and no word that gluster keeps for itself"
+        )
     if one.group and not GROUP.fullmatch(one.group):
         found.append(f"the group {one.group!r} is not the name of a file in glusterd's groups")
     if one.timeout <= 0:
