@@ -1145,6 +1145,24 @@ def test_new_bricks_lie_where_gluster_would_take_them(tmp_path: Path) -> None:
     refused(Fake(), wanted, tmp_path, "carries the id of volume gv2", lies(volume_id=uuid))
 
 
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [("/bricks/gv0/brick", ""), ("/bricks/gv0/brick/x/brick", ""), ("/bricks/gv0", ""), ("/bricks/b2/brick/x", "b2")],
+)
+def test_no_brick_lies_in_another(tmp_path: Path, path: str, other: str) -> None:
+    def change(state: Cluster) -> Cluster:
+        bricks = tuple(replace(brick, path="/bricks/gv0/brick") for brick in state.volumes["gv2"].bricks[:3])
+        return replace(
+            state, volumes={**state.volumes, "gv0": replace(state.volumes["gv2"], name="gv0", bricks=bricks)}
+        )
+
+    wanted = item(bricks=[*places("b1", "b2", "b3")[:-1], {"host": "node3", "path": path}])
+    near = f"node3:/bricks/{other or 'gv0'}/brick of volume {'gv2' if other else 'gv0'}"
+    refused(Fake(), wanted, tmp_path, f"node3:{path} and brick {near} are or contain each other", change)
+    beside = {**wanted, "bricks": [*wanted["bricks"][:-1], {"host": "node3", "path": "/bricks/gv0/brick2"}]}
+    assert len(planned(Fake(), beside, tmp_path, change)) == 1
+
+
 def test_the_directory_of_a_brick(tmp_path: Path) -> None:
     there = look_at(str(tmp_path / "brick"))
     assert there.exists and not there.is_mountpoint and there.volume_id == ""

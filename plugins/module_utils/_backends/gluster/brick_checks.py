@@ -42,8 +42,24 @@ def check_new_bricks(draft: Draft, bricks: Bricks) -> None:
     if unknown and state.formed:
         draft.refuse(f"{', '.join(unknown)} not in the pool; add it with gluster_peer")
     for brick in bricks:
+        for name, other in _touching(draft, brick):
+            draft.refuse(
+                f"{brick} and brick {other} of volume {name} are or contain each other; take another directory"
+            )
         if state.is_local(brick) and brick.path in state.directories:
             _check_directory(draft, brick, state.directories[brick.path])
+
+
+def _touching(draft: Draft, brick: Brick) -> list[tuple[str, Brick]]:
+    """Return the bricks, with the names of their volumes, in which ``brick`` would lie, or which would lie in it."""
+    return [
+        (volume.name, other)
+        for volume in draft.state.volumes.values()
+        for other in volume.bricks
+        if other.owner == brick.owner
+        and (other.key != brick.key or volume.name != draft.wanted.name)
+        and (f"{brick.path}/".startswith(f"{other.path}/") or f"{other.path}/".startswith(f"{brick.path}/"))
+    ]
 
 
 def check_forced_brick(draft: Draft, brick: Brick) -> None:
