@@ -406,6 +406,28 @@ def test_volumes_that_are_no_list_of_mappings(looked: Looked, settings: Settings
     assert all(expected in finding.found for finding in findings)
 
 
+@pytest.mark.parametrize(
+    ("more", "variable", "found"),
+    [
+        ({"optoins": {}}, "[1].optoins", "a volume has no such key"),
+        # The module gluster_volume has it, the role has not: the volume would have three copies.
+        ({"disperse": 3}, "[1].disperse", "a volume has no such key"),
+        ({"replica": "many", "allow": ["replica_change"]}, "[1]", "replica"),
+        ({"options": ["cluster.quorum-type"]}, "[1]", "dict"),
+        ({"options": None}, "[1].options", "it is left empty"),
+        ({"allow": "shrink"}, "[1].allow", "'shrink' is no list"),
+        ({"options_purge": "nope"}, "[1]", "bool"),
+        ({"name": "gv0"}, "", "2 volumes are named gv0"),
+    ],
+)
+def test_volumes_that_storage_would_not_understand(
+    looked: Looked, settings: Settings, more: dict[str, Any], variable: str, found: str
+) -> None:
+    settings["volumes"] = [{"name": "gv0"}, {"name": "gv1", **more}]
+    findings = [finding for finding in judge(looked, settings) if finding.variable == f"storage_volumes{variable}"]
+    assert [finding.host for finding in findings] == ["cluster"] and found in findings[0].found
+
+
 def test_volume_without_a_disk_on_one_node(looked: Looked, settings: Settings) -> None:
     del looked["node3"]["declared"]["disks"][2]
     finding = only(looked, settings)
@@ -473,7 +495,7 @@ def test_sets_are_not_judged_without_all_nodes(looked: Looked, settings: Setting
     assert judge(looked, settings) == []
 
 
-@pytest.mark.parametrize("replica", [1, "1", "many", -3])
+@pytest.mark.parametrize("replica", [1, "1", -3])
 @pytest.mark.parametrize(("allow", "findings"), [([], 1), (["replica_change"], 0)])
 def test_too_few_copies(
     looked: Looked, settings: Settings, replica: int | str, allow: list[str], findings: int

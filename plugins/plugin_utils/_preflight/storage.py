@@ -6,8 +6,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.personal.cluster.plugins.module_utils._backends.node import SECTOR
 from ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind import FORMAT_OPTIONS
 from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.cluster import count_of_nodes
@@ -22,8 +25,10 @@ from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.model 
     HostCheck,
     Site,
     Volume,
+    mappings,
     no_mappings,
 )
+from ansible_collections.personal.cluster.plugins.plugin_utils._preflight.names import COLLECTION
 
 # What a disk's name follows in the names of LUKS devices and in their labels.
 MAPPER = "luks-"
@@ -129,6 +134,34 @@ def volumes_readable(site: Site) -> Iterator[Finding]:
             f"leave it out and have the default, or write it as a list: [{VOLUME_EXAMPLE}]",
         )
     yield from no_mappings(CLUSTER, "storage_volumes", declared, VOLUME_EXAMPLE)
+
+
+@cache
+def _volume_spec() -> dict[str, Any]:
+    """Return what the role storage takes of a volume."""
+    specs = yaml_load((COLLECTION / "roles/storage/meta/argument_specs.yml").read_text())["argument_specs"]
+    options: dict[str, Any] = specs["main"]["options"]["storage_volumes"]["options"]
+    return options
+
+
+def volumes_understood(site: Site) -> Iterator[Finding]:
+    """Each volume is declared once, with what the role storage takes: it would tell when the disks are encrypted."""
+    spec = _volume_spec()
+    for place, item in mappings("storage_volumes", site.settings["volumes"]):
+        for key in sorted(map(str, set(item) - set(spec))):
+            yield Finding(CLUSTER, f"{place}.{key}", "a volume has no such key", f"use {', '.join(spec)} only")
+        for key in sorted(set(item) & set(spec)):
+            if item[key] is None and "default" in spec[key]:
+                yield Finding(CLUSTER, f"{place}.{key}", "it is left empty", "leave it out and have the default")
+            elif spec[key]["type"] == "list" and not isinstance(item[key], list):
+                yield Finding(CLUSTER, f"{place}.{key}", f"{item[key]!r} is no list", f"write it as [{item[key]}]")
+        plain = {key: {**option, "required": False} for key, option in spec.items()}
+        given = {key: item[key] for key in plain if item.get(key) is not None}
+        for message in ArgumentSpecValidator(plain).validate(given).error_messages:
+            yield Finding(CLUSTER, place, message, f"write it like {VOLUME_EXAMPLE}")
+    for name, times in Counter(volume.name for volume in site.volumes if volume.name).items():
+        if times > 1:
+            yield Finding(CLUSTER, "storage_volumes", f"{times} volumes are named {name}", "give each its own name")
 
 
 def volumes_buildable(site: Site) -> Iterator[Finding]:
@@ -321,6 +354,7 @@ SITE_CHECKS: tuple[Check, ...] = (
     disks_declared,
     volumes_have_disks,
     volumes_readable,
+    volumes_understood,
     volumes_buildable,
     format_declared,
     sectors_agree,
