@@ -86,7 +86,10 @@ class Cli:
             if NO_DAEMON in said:
                 raise self._absent("glusterd does not answer") from error
             if TOO_LATE in said:
-                said = f"no answer within {ANSWER_LIMIT} s; the pool may still be at work on it, run again"
+                said = (
+                    f"no answer within {ANSWER_LIMIT} s; the pool may still be at work on it, run again; "
+                    "if it stays so, restart glusterd on the node on which 'gluster pool list' gives no answer"
+                )
             raise ClusterError(f"gluster {' '.join(words[:3])}: {said or 'no answer'}") from error
 
     def _absent(self, what: str) -> ClusterError:
