@@ -40,7 +40,9 @@ def at(path: str, host: str = "node1") -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("state", ["present", "absent"])
-@pytest.mark.parametrize("name", ["", "all", "force", "option", "auto-delete", "a/b", "..", "-x", "a b", "a" * 256, "gv\n0", "gv\u00f6"])
+@pytest.mark.parametrize(
+    "name", ["", "all", "force", "option", "auto-delete", "a/b", "..", "-x", "a b", "a" * 256, "gv\n0", "gv\u00f6"]
+)
 def test_names_that_gluster_would_take_for_something_else(tmp_path: Path, name: str, state: str) -> None:
     assert f"its name is {name!r}" in refusal(tmp_path, item(name=name, state=state))
 
@@ -49,6 +51,7 @@ def test_names_that_gluster_would_take_for_something_else(tmp_path: Path, name: 
     ("more", "why"),
     [
         ({"options": {"user.x": "a\nb"}}, "option user.x: its value is not one line"),
+        ({"options": {"user.x": "\u00f6" * 2000}}, "option user.x: it has 4007 bytes"),
         ({"options": {"user.x\n": "a"}}, "give its full name"),
         ({"options": {"quorum-type": "auto"}}, "give its full name"),
         ({"options": {"cluster.quorum-type": None}}, "option cluster.quorum-type has no value"),

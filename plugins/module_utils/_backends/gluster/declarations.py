@@ -34,6 +34,8 @@ GROUP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 OPTION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 # glusterd keeps an option as a line of a file, and does not start again when there is a line that it cannot read.
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# The line goes through a buffer of 4096 bytes, the end of which glusterd does not look for.
+LINE_LIMIT = 4000
 
 T = TypeVar("T")
 
@@ -105,4 +107,9 @@ def _option_faults(name: str, value: str) -> list[str]:
         return [f"option {name} has no value; take it out, and options_purge resets it"]
     if CONTROL.search(value.strip()):
         return [f"option {name}: its value is not one line of text"]
+    length = len(f"{name}={value}".encode())
+    if length > LINE_LIMIT:
+        return [
+            f"option {name}: it has {length} bytes, and glusterd crashes soon after {LINE_LIMIT}; take a shorter value"
+        ]
     return []
