@@ -207,6 +207,16 @@ def test_purging_leaves_quota_and_bitrot_as_their_commands_set_them(tmp_path: Pa
     assert planned(Fake(), item("b1", "b2", options_purge=True), tmp_path, change) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("features.quota", "quota"), ("features.scrub", "bitrot"), ("cluster.granular-entry-heal", "heal")],
+)
+def test_what_gluster_changes_with_other_commands_is_not_set(tmp_path: Path, name: str, command: str) -> None:
+    wanted = item("b1", "b2", options={name: "Active"})
+    refused(Fake(), wanted, tmp_path, f"option {name} is changed with gluster volume {command} gv2, not here")
+    assert planned(Fake(), wanted, tmp_path, with_options(**{name.replace(".", "__"): "Active"})) == []
+
+
 def test_purging_does_not_turn_off_sharding_or_tls(tmp_path: Path) -> None:
     wanted = item("b1", "b2", options={}, options_purge=True)
     refused(Fake(), wanted, tmp_path, "changing features.shard of a volume", with_options(features__shard="on"))

@@ -17,11 +17,13 @@ AT_CREATION = (
 )
 # Options of the whole cluster, which volume info lists with every volume.
 GLOBAL = (
+    "cluster.brick-graceful-cleanup",
     "cluster.brick-multiplex",
     "cluster.daemon-log-level",
     "cluster.enable-shared-storage",
     "cluster.localtime-logging",
     "cluster.max-bricks-per-process",
+    "cluster.max-op-version",
     "cluster.op-version",
     "cluster.server-quorum-ratio",
     "config.global-threading",
@@ -46,6 +48,15 @@ OTHERS_PREFIXES = (
     "glusterd.",
     "user.",
 )
+# The commands of options that ``volume set`` does not take.
+COMMANDS = {
+    "features.bitrot": "bitrot",
+    "features.inode-quota": "inode-quota",
+    "features.quota": "quota",
+    "features.scrub": "bitrot",
+    "features.scrub-freq": "bitrot",
+    "features.scrub-throttle": "bitrot",
+}
 WORDS_ON = ("on", "yes", "true", "enable", "enabled")
 WORDS_OFF = ("off", "no", "false", "disable", "disabled")
 UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}

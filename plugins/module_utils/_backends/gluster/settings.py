@@ -9,7 +9,11 @@ from typing import Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.model import Volume
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import may_be_purged, same
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.options import (
+    COMMANDS,
+    may_be_purged,
+    same,
+)
 
 TLS_OPTIONS = ("client.ssl", "server.ssl")
 SHARD_OPTIONS = ("features.shard", "features.shard-block-size")
@@ -73,7 +77,12 @@ def _sentence(draft: Draft, changed: Mapping[str, str]) -> str:
 
 
 def _check(draft: Draft, changed: Mapping[str, str]) -> None:
-    have = draft.have
+    have, volume = draft.have, draft.wanted.name
+    # This one may be set on a volume that was never started.
+    more = {"cluster.granular-entry-heal": "heal"} if have and have.status != "created" else {}
+    for name, command in {**COMMANDS, **more}.items():
+        if name in changed:
+            draft.refuse(f"option {name} is changed with gluster volume {command} {volume}, not here; take it out")
     if have is None:
         return
     real = [name for name in changed if _really_changes(have, name, changed[name])]
