@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "role_readmes.py"
+TOP = Path(__file__).parents[2]
+TOOL = TOP / "tools" / "role_readmes.py"
+DESCRIBED = sorted([*TOP.glob("roles/*/meta/argument_specs.yml"), *TOP.glob("plugins/modules/*.py")])
 SPEC = """
 argument_specs:
   main:
@@ -125,3 +128,10 @@ def test_defaults_that_disagree(
     (roles / "demo" / "defaults" / "main.yml").write_text(defaults)
     assert tool.main(["--check", str(roles)]) == 1
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", DESCRIBED, ids=lambda file: str(file.relative_to(TOP)))
+def test_markup_has_no_parenthesis_in_it(file: Path) -> None:
+    """It ends at the first one that closes, here and for ansible-doc."""
+    text = " ".join(file.read_text().split())
+    assert re.findall(r"(?<![A-Za-z])(?:RV|[BCEILMOPUV])\([^()]*\([^)]*\)", text) == []
