@@ -500,8 +500,10 @@ def test_force_wipe() -> None:
     assert planned(DONE, forced) == [], "LUKS2 is never wiped"
     for disk in (luks.Disk("foreign", GIB, ("xfs",), ("swap",)), luks.Disk("luks1", GIB, (), ("device x",))):
         assert "what is in use is never wiped" in refusals(disk, forced)
-    assert "set force_wipe for this disk" in refusals(luks.Disk("foreign", GIB, ("xfs",)), wish())
-    assert "set force_wipe for this disk" in refusals(luks.Disk("luks1", GIB), wish())
+    for disk in (luks.Disk("foreign", GIB, ("xfs",)), luks.Disk("luks1", GIB)):
+        told = refusals(disk, wish())
+        assert "if nothing on it is needed, make it blank: wipefs --all /dev/a" in told, "what users of the role can do"
+        assert "where the module is called by itself, force_wipe does that" in told
     for state in ("unbound", "absent"):
         assert "is LUKS1, which is left alone" in refusals(luks.Disk("luks1", GIB), replace(forced, state=state))
     damaged = luks.Disk("damaged", GIB, ("crypto_LUKS",), uuid="77")

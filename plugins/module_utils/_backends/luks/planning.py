@@ -152,7 +152,10 @@ class DiskPlan(Generic[Policy]):
         if disk.kind == "luks1" and wish.state in ("unbound", "absent"):
             return ["is LUKS1, which is left alone; erase it by hand: cryptsetup erase, then wipefs --all"]
         convert = "; convert it with cryptsetup convert --type luks2, or," if disk.kind == "luks1" else ";"
-        return [f"{held}{convert} if it may be lost, set force_wipe for this disk"]
+        return [
+            f"{held}{convert} if nothing on it is needed, make it blank: wipefs --all {wish.device} (where the module "
+            "is called by itself, force_wipe does that)"
+        ]
 
     def _erase_refusals(self) -> list[str]:
         wish, disk = self.wish, self.disk
