@@ -57,6 +57,12 @@ options:
         description: Size of the pool's chunks in KiB, a multiple of 64. Fixed when the pool is made.
         type: int
         default: 256
+      zero:
+        description:
+          - Whether the pool zeroes a new chunk before its volume gets it. Without that writing is faster, and what the
+            chunk held before can be read where nothing was written. A pool that does otherwise is changed.
+        type: bool
+        default: true
       pool_percent:
         description: Share of the group, 1 to 100, for a new pool; the rest is for extending data and metadata.
         type: int
@@ -118,6 +124,7 @@ VOLUME_OPTIONS: dict[str, Any] = {
     "pool": {"type": "str", "default": "pool"},
     "volume": {"type": "str", "default": "data"},
     "chunk_kib": {"type": "int", "default": 256},
+    "zero": {"type": "bool", "default": True},
     "pool_percent": {"type": "int", "default": 90},
     "volume_percent": {"type": "int", "default": 85},
     "profile": {"type": "str", "default": ""},

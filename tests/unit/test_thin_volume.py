@@ -35,6 +35,7 @@ def item(top: Path, **more: Any) -> dict[str, Any]:
         "pool": "pool",
         "volume": "data",
         "chunk_kib": 256,
+        "zero": True,
         "pool_percent": 90,
         "volume_percent": 85,
         "profile": "",
@@ -151,6 +152,8 @@ def test_a_blank_disk_gets_every_layer(tmp_path: Path, release: str) -> None:
         f"let systemd read {tmp_path}/fstab",
         f"mount /dev/vg_t1/data on {brick}",
     ]
+    unzeroed = sentences(volumes(tmp_path, replay(release, "blank"), zero=False))
+    assert unzeroed[1] == "create thin pool vg_t1/pool (90 % of the group, chunks of 256 KiB, not zeroed)"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,40 @@ def test_what_cannot_be_changed_is_not_foretold(tmp_path: Path) -> None:
     state = resource.read()
     plan = resource.plan({"t1": replace(state["t1"], profile="mine")})
     assert plan.steps and "256 KiB, declared 512 KiB" in plan.warnings[0]
-    assert resource.view(plan.predicted)["volumes"]["t1"]["pool"] == {"chunk_kib": 256, "profile": "mine"}
+    assert resource.view(plan.predicted)["volumes"]["t1"]["pool"] == {"chunk_kib": 256, "zero": True, "profile": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("zero", "done", "flag"), [(True, "zero new chunks", "y"), (False, "leave new chunks as they are", "n")]
+)
+def test_zeroing_is_changed_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zero: bool, done: str, flag: str
+) -> None:
+    line = f"/dev/vg_t1/data {tmp_path}/brick xfs noatime,nofail 0 0"
+    (tmp_path / "fstab").write_text(f"{line}\n")
+    monkeypatch.setattr(lvm, "parse_mounts", lambda _text: {f"{tmp_path}/brick": ("/dev/vg_t1/data", "xfs")})
+    asked: list[list[str]] = []
+    pools = {True: replay(TRIXIE, "thin", asked=asked), False: replay(TRIXIE, "thin-unzeroed", asked=asked)}
+
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        changed = ["lvchange", "--zero", flag, "vg_t1/pool"] in asked
+        return pools[zero if changed else not zero](argv)
+
+    planned = _engine.converge(volumes(tmp_path, run, zero=zero), check=True, done=[])
+    made = _engine.converge(volumes(tmp_path, run, zero=zero), check=False, done=[])
+    assert planned == made and made["actions"] == [f"let vg_t1/pool {done}"]
+    shown = [made["diff"][side]["volumes"]["t1"]["pool"]["zero"] for side in ("before", "after")]
+    assert shown == [not zero, zero]
+    assert not _engine.converge(volumes(tmp_path, run, zero=zero), check=False, done=[])["changed"]
+
+
+@pytest.mark.parametrize(("name", "number", "zero"), [("thin", "1", True), ("thin-unzeroed", "0", False)])
+def test_numbers_are_understood_that_lvm_was_told_to_report(tmp_path: Path, name: str, number: str, zero: bool) -> None:
+    def run(argv: Sequence[str], **_: Any) -> Completed:
+        done = replay(TRIXIE, name)(argv)
+        return replace(done, stdout=re.sub(r'"zero": "\w*"', f'"zero": "{number}"', done.stdout))
+
+    assert volumes(tmp_path, run).read()["t1"].zero is zero
 
 
 def test_a_filesystem_whose_making_was_killed_is_made_again(tmp_path: Path, superblock: Path) -> None:
@@ -341,11 +377,13 @@ def test_the_tools_get_the_sizes(tmp_path: Path) -> None:
     wanted = wanted_from(item(tmp_path, profile="mine"))
     resource._make_pool(wanted)
     resource._make_volume(wanted)
-    pool, thin = (argv for argv in asked if argv[0] == "lvcreate")
+    resource._make_pool(replace(wanted, zero=False))
+    pool, thin, unzeroed = (argv for argv in asked if argv[0] == "lvcreate")
     assert pool == [
         *"lvcreate --type thin-pool --name pool --extents 90%VG --chunksize 262144b".split(),
         *"--poolmetadatasize 16777216b --zero y --metadataprofile mine vg_t1".split(),
     ]
+    assert unzeroed == ["n" if word == "y" else word for word in pool]
     size = json.loads((RECORDED / TRIXIE / "pool.lvs.json").read_text())["report"][0]["lv"][0]["lv_size"]
     assert thin[-3:] == ["--thinpool", "pool", "vg_t1"]
     assert 0.84 * int(size) < int(thin[6].rstrip("b")) <= 0.85 * int(size)

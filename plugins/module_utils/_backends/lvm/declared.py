@@ -27,6 +27,7 @@ class Wanted:
     pool: str
     volume: str
     chunk: int
+    zero: bool
     pool_percent: int
     volume_percent: int
     profile: str
@@ -54,6 +55,7 @@ def wanted_from(item: Mapping[str, Any]) -> Wanted:
         pool=item["pool"],
         volume=item["volume"],
         chunk=item["chunk_kib"] * KIB,
+        zero=item["zero"],
         pool_percent=item["pool_percent"],
         volume_percent=item["volume_percent"],
         profile=item["profile"],

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ SET_FLAGS = 0x40086602
 IMMUTABLE = 0x10
 REPORT = ("--reportformat", "json", "--units", "b", "--nosuffix", "--options")
 PV_COLUMNS = "pv_name,vg_name,pv_size"
-LV_COLUMNS = "vg_name,lv_name,lv_size,pool_lv,segtype,chunk_size,lv_profile,lv_tags"
+LV_COLUMNS = "vg_name,lv_name,lv_size,pool_lv,segtype,chunk_size,lv_profile,lv_tags,zero"
 FILL_COLUMNS = "vg_name,lv_name,pool_lv,data_percent,metadata_percent"
 # On a thin LV from its creation until its filesystem is whole. Only then is it formatted: a filesystem that cannot be
 # read any more looks as blank as one that never was.
@@ -70,6 +70,7 @@ class Stack:
     group: bool = False
     pool: str = ""
     chunk: int = 0
+    zero: bool = False
     profile: str = ""
     volume: str = ""
     active: bool = True
@@ -281,6 +282,8 @@ class ThinVolumes:
             group=one.group in report.holders.values(),
             pool=pool.get("segtype", ""),
             chunk=int(pool.get("chunk_size", 0)),
+            # lvm.conf may ask for numbers.
+            zero=pool.get("zero", "") not in ("", "0"),
             profile=pool.get("lv_profile", ""),
             volume=volume.get("segtype", ""),
             active=active,
@@ -342,12 +345,11 @@ class ThinVolumes:
         if not stack.pool:
             sentence = (
                 f"create thin pool {one.group}/{one.pool} ({one.pool_percent} % of the group, "
-                f"chunks of {one.chunk // KIB} KiB)"
+                f"chunks of {one.chunk // KIB} KiB{'' if one.zero else ', not zeroed'})"
             )
             steps.append(Step(sentence, partial(self._make_pool, one)))
-        elif one.profile and stack.profile != one.profile:
-            words = ["lvchange", "--metadataprofile", one.profile, f"{one.group}/{one.pool}"]
-            steps.append(Step(f"set profile {one.profile} on {one.group}/{one.pool}", partial(self._do, words)))
+        else:
+            steps += self._pool_changes(one, stack)
         if not stack.volume:
             sentence = f"create thin volume {one.group}/{one.volume} ({one.volume_percent} % of the pool)"
             steps.append(Step(sentence, partial(self._make_volume, one)))
@@ -360,6 +362,15 @@ class ThinVolumes:
             steps.append(Step(sentence, partial(_make_bare, one.mountpoint)))
         return steps
 
+    def _pool_changes(self, one: Wanted, stack: Stack) -> Iterator[Step]:
+        pool = f"{one.group}/{one.pool}"
+        if one.profile and stack.profile != one.profile:
+            words = ["lvchange", "--metadataprofile", one.profile, pool]
+            yield Step(f"set profile {one.profile} on {pool}", partial(self._do, words))
+        if stack.zero != one.zero:
+            what = "zero new chunks" if one.zero else "leave new chunks as they are"
+            yield Step(f"let {pool} {what}", partial(self._do, ["lvchange", "--zero", _yes(one.zero), pool]))
+
     def _do(self, argv: Sequence[str]) -> None:
         self._run(argv, timeout=LONG)
 
@@ -370,7 +381,7 @@ class ThinVolumes:
         self._do(
             [
                 *("lvcreate", "--type", "thin-pool", "--name", one.pool, "--extents", f"{one.pool_percent}%VG"),
-                *("--chunksize", f"{one.chunk}b", "--poolmetadatasize", f"{metadata}b", "--zero", "y"),
+                *("--chunksize", f"{one.chunk}b", "--poolmetadatasize", f"{metadata}b", "--zero", _yes(one.zero)),
                 *(("--metadataprofile", one.profile) if one.profile else ()),
                 one.group,
             ]
@@ -418,10 +429,15 @@ class ThinVolumes:
         return {"volumes": {name: _view(stack) for name, stack in state.items()}}
 
 
+def _yes(value: bool) -> str:
+    return "y" if value else "n"
+
+
 def _view(stack: Stack) -> dict[str, Any]:
+    pool = {"chunk_kib": stack.chunk // KIB, "zero": stack.zero, "profile": stack.profile}
     return {
         "volume_group": stack.group,
-        "pool": {"chunk_kib": stack.chunk // KIB, "profile": stack.profile} if stack.pool else None,
+        "pool": pool if stack.pool else None,
         "thin_volume": bool(stack.volume),
         "filesystem": stack.filesystem,
         "fstab": stack.fstab,
@@ -436,6 +452,7 @@ def _finished(one: Wanted, stack: Stack) -> Stack:
         group=True,
         pool="thin-pool",
         chunk=stack.chunk if stack.pool else one.chunk,
+        zero=one.zero,
         profile=one.profile or stack.profile,
         volume="thin",
         filesystem="xfs",
