@@ -195,6 +195,13 @@ options:
       allow_no_recovery:
         description: As O(allow_no_recovery), for this disk alone.
         type: bool
+      header_backup_dir:
+        description: As O(header_backup_dir), for this disk alone.
+        type: path
+      rotation:
+        description: As O(rotation), for this disk alone.
+        type: str
+        choices: [rebind, report, ignore]
   policy:
     description: The one binding that every disk shall have. Bindings are left alone when it is not given.
     type: dict
@@ -252,7 +259,7 @@ options:
     choices: [rebind, report, ignore]
     default: rebind
   tang_timeout:
-    description: Seconds that one request to a server may take.
+    description: Seconds that one request to a server may take, whichever disk it is for; all disks share the answers.
     type: int
     default: 20
 """
@@ -453,6 +460,7 @@ SECRET_OPTIONS: dict[str, Any] = {
     "keyfile": {"type": "path", "no_log": False},
     "recovery_key": {"type": "str", "no_log": True},
 }
+ROTATIONS = ["rebind", "report", "ignore"]
 DEVICE_OPTIONS: dict[str, Any] = {
     "device": {"type": "path", "required": True},
     "name": {"type": "str", "required": True},
@@ -464,6 +472,8 @@ DEVICE_OPTIONS: dict[str, Any] = {
     **SECRET_OPTIONS,
     "remove_passphrase": {"type": "bool", "no_log": False},
     "allow_no_recovery": {"type": "bool"},
+    "header_backup_dir": {"type": "path"},
+    "rotation": {"type": "str", "choices": ROTATIONS},
 }
 
 
@@ -482,10 +492,11 @@ def wish(item: Mapping[str, Any], params: Mapping[str, Any]) -> Wish[Policy]:
         force_wipe=item["force_wipe"],
         replaced=item["replaced"],
         erase=(item["erase"] or "").lower(),
+        header_backup_dir=item["header_backup_dir"] or "",
         recovery=Key(item["recovery_key"] or params["recovery_key"] or ""),
         **{
             name: params[name] if item[name] is None else item[name]
-            for name in ("remove_passphrase", "allow_no_recovery")
+            for name in ("remove_passphrase", "allow_no_recovery", "rotation")
         },
     )
 
@@ -505,7 +516,7 @@ def main() -> None:
             "remove_passphrase": {"type": "bool", "default": False, "no_log": False},
             "allow_no_recovery": {"type": "bool", "default": False},
             "header_backup_dir": {"type": "path", "default": "/var/backups/personal-cluster/luks-headers"},
-            "rotation": {"type": "str", "choices": ["rebind", "report", "ignore"], "default": "rebind"},
+            "rotation": {"type": "str", "choices": ROTATIONS, "default": "rebind"},
             "tang_timeout": {"type": "int", "default": 20},
         },
         supports_check_mode=True,
@@ -514,7 +525,7 @@ def main() -> None:
     wishes = [wish(item, params) for item in params["devices"]]
     secrets = [key.text for wanted in wishes for key in wanted.keys if key.text]
     run = Runner(secrets, heirs=True)
-    binder = Clevis(run, params["tang_timeout"], params["rotation"])
+    binder = Clevis(run, params["tang_timeout"])
     reader = Reader(run, binder.parse, params["header_backup_dir"])
     resource = LuksDevices(wishes, binder, run, reader)
     _engine.run(module, resource, secrets, alone=True)

@@ -115,6 +115,17 @@ def test_blank_disks_become_bound_and_backed_up(tangs: list[Tang], disks: list[P
     assert subprocess.run(argv, input=PASSPHRASE.encode(), check=False).returncode == 0
 
 
+def test_a_disk_may_have_its_backups_in_a_directory_of_its_own(disks: list[Path], tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    wanted = with_first(params(disks, None), header_backup_dir=str(own))
+    found = converge(wanted)["devices"]
+    folders = [Path(found[str(disk)]["header_backup"]["path"]).parent for disk in disks]
+    assert folders == [own, tmp_path / "headers"]
+    assert all([path.suffix for path in folder.iterdir()] == [".img"] for folder in folders)
+    converge(with_first(wanted, state="absent", erase=found[str(disks[0])]["uuid"]))
+    assert [len(list(folder.iterdir())) for folder in folders] == [0, 1]
+
+
 def test_info_tells_what_the_run_told(tangs: list[Tang], disks: list[Path]) -> None:
     wanted = params([disks[0]], [tangs[0].entry()])
     done = converge(wanted)["devices"][str(disks[0])]

@@ -30,6 +30,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._errors import (
     Refused,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
+from ansible_collections.personal.cluster.plugins.modules import luks_clevis_bind as module
 
 RECORDED = Path(__file__).parent / "recorded" / "cryptsetup"
 RELEASES = ["bookworm", "trixie"]
@@ -55,13 +56,11 @@ class Binder:
         *,
         proves: bool = True,
         stale: str = "",
-        rotation: str = "rebind",
         obstacle: str = "",
         failing: str = "",
     ) -> None:
         self.proved = proves
         self.stale = stale
-        self.rotation = rotation
         self.obstacle = obstacle
         self.failing = failing
         self.authority = ""
@@ -104,12 +103,6 @@ class Binder:
 
     def outdated(self, binding: dict[str, Any], policy: str, servers: luks.Servers) -> str:
         return self.stale
-
-    def rebinds(self) -> bool:
-        return self.rotation == "rebind"
-
-    def reports(self) -> bool:
-        return self.rotation == "report"
 
     def bind(self, device: str, slot: int, policy: str, passphrase: str, keyfile: str) -> None:
         self.calls.append(f"bind {slot}")
@@ -268,14 +261,16 @@ def test_rotation() -> None:
     rotated = "the key was rotated"
     steps = sentences(DONE, binder=Binder(stale=rotated))
     assert steps[0].startswith("bind /dev/a to http://t1 in keyslot 2 because the key was rotated")
-    assert sentences(DONE, binder=Binder(stale=rotated, rotation="ignore")) == []
-    plan = resource(binder=Binder(stale=rotated, rotation="report")).plan(luks.State({"/dev/a": DONE}, UP))
-    assert plan.steps == [] and "not bound again although the key was rotated" in plan.warnings[0]
+    ignored = replace(wish(), rotation="ignore")
+    reported = replace(wish(device="/dev/b"), name="luks-b", rotation="report")
+    both = luks.State({"/dev/a": DONE, "/dev/b": replace(DONE, mapper="luks-b", uuid="other")}, UP)
+    plan = resource(ignored, reported, binder=Binder(stale=rotated)).plan(both)
+    assert plan.steps == [] and plan.warnings == ["/dev/b was not bound again although the key was rotated"]
 
 
 @pytest.mark.parametrize("rotation", ["rebind", "report", "ignore"])
 def test_a_binding_that_unlocks_no_more_is_made_anew(rotation: str) -> None:
-    assert sentences(replace(DONE, dead=(1,)), binder=Binder(rotation=rotation)) == [
+    assert planned(replace(DONE, dead=(1,)), replace(wish(), rotation=rotation)) == [
         "bind /dev/a to http://t1 in keyslot 2 because its binding unlocks it no more, and prove that it unlocks",
         "let /dev/a try keyslot 2 first",
         "remove the binding of /dev/a to http://t1 from keyslot 1",
@@ -584,6 +579,34 @@ def test_declarations_that_are_refused(tmp_path: Path) -> None:
         assert f"header_backup_dir {place} is no directory" in wrong(backup=str(place))
 
 
+def test_a_disk_may_have_its_backups_elsewhere(tmp_path: Path) -> None:
+    own, disk = tmp_path / "own", head(tmp_path, "trixie")
+    own.mkdir()
+    backup = own / f"luks-a-{headers.uuid_of(disk.read_bytes())}.img"
+    backup.write_bytes(disk.read_bytes())
+    other = replace(wish(device=str(tmp_path / "none"), state="absent"), name="luks-b")
+    for folder, saved in (("", False), (str(own), True)):
+        wanted = replace(wish(device=str(disk)), header_backup_dir=folder)
+        state = resource(wanted, other, run=Recording(dump("trixie", "tang")), backup=str(tmp_path)).read()
+        assert state.disks[str(disk)].saved is saved and state.exposed == ((str(backup),) if saved else ())
+    assert planned(replace(DONE, saved=False), replace(wish(), header_backup_dir="/own")) == [
+        "back up the LUKS header of /dev/a to /own"
+    ]
+    on_it = luks.State({"/dev/a": replace(DONE, holds_backups=True)}, UP)
+    assert "/dev/a carries /own itself" in resource(replace(wish(), header_backup_dir="/own")).plan(on_it).refusals[0]
+    assert "header_backup_dir relative is no directory" in wrong(replace(wish(), header_backup_dir="relative"))
+
+
+def test_what_is_declared_for_all_disks_may_differ_for_one() -> None:
+    none = dict.fromkeys(module.DEVICE_OPTIONS)
+    given = {**none, "device": "/dev/a", "name": "luks-a", "state": "opened"}
+    own = {"rotation": "report", "header_backup_dir": "/own", "remove_passphrase": True, "allow_no_recovery": True}
+    shared = {**none, "rotation": "ignore", "remove_passphrase": False, "allow_no_recovery": False}
+    for more, wanted in ((own, own), ({}, {**shared, "header_backup_dir": ""})):
+        made = module.wish({**given, **more}, shared)
+        assert {name: getattr(made, name) for name in own} == {name: wanted[name] for name in own}
+
+
 def test_backups_of_a_header_that_is_elsewhere_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = replace(wish("absent"), erase=UUID)
     blank = luks.Disk("blank", GIB, left_backups=(f"/backup/luks-b-{UUID}.img",))
@@ -791,7 +814,8 @@ def test_without_a_free_keyslot_a_dead_binding_stays() -> None:
 
 def test_a_binding_that_works_stays_when_nothing_is_bound_anew() -> None:
     disk = replace(DONE, keyslots=(0, 1, 2), tokens=(0, 1), bindings=(FRESH, luks.Binding(1, 2, WANTED)), dead=(1,))
-    steps = sentences(disk, binder=Binder(stale="the key was rotated", rotation="ignore"))
+    devices = resource(replace(wish(), rotation="ignore"), binder=Binder(stale="the key was rotated"))
+    steps = [step.sentence for step in devices.plan(luks.State({"/dev/a": disk}, UP)).steps]
     assert steps[:2] == ["let /dev/a try keyslot 2 first", "remove the binding of /dev/a to http://t1 from keyslot 1"]
 
 

@@ -39,11 +39,10 @@ TRIAL = "a trial"
 class Clevis:
     """What a LUKS device needs to know of clevis; ``timeout`` is how long one server may take, in seconds."""
 
-    def __init__(self, run: Run, timeout: int, rotation: str = "rebind", root: Path = Path("/")) -> None:
+    def __init__(self, run: Run, timeout: int, root: Path = Path("/")) -> None:
         self._run = run
         self._root = root
         self._timeout = timeout
-        self._rotation = rotation
         self._exchanging: frozenset[str] = frozenset()
         self._silent: frozenset[str] = frozenset()
         self._failing: dict[str, str] = {}
@@ -174,14 +173,6 @@ class Clevis:
             if key["kid"] not in now:
                 return f"the key of {key['url']} was rotated"
         return ""
-
-    def rebinds(self) -> bool:
-        """Tell whether an outdated binding is to be replaced."""
-        return self._rotation == "rebind"
-
-    def reports(self) -> bool:
-        """Tell whether an outdated binding deserves a warning."""
-        return self._rotation == "report"
 
     def bind(self, device: str, slot: int, policy: Policy, passphrase: str, keyfile: str) -> None:
         """Add a binding in a free keyslot. clevis itself puts the header back when it fails half-way.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.model import (
@@ -22,9 +22,9 @@ SPLIT_BY_SHELL = re.compile(r"[\s*?\[\\]")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def faults(wishes: Sequence[Wish[Policy]], backup_dir: Path) -> list[str]:
+def faults(wishes: Sequence[Wish[Policy]], backup_dirs: Collection[Path]) -> list[str]:
     """Return what is wrong with each disk, and with all of them together."""
-    found = _backup_dir_faults(backup_dir)
+    found = [why for backup_dir in backup_dirs for why in _backup_dir_faults(backup_dir)]
     for name, texts in (
         ("passphrase", {wish.key.text for wish in wishes}),
         ("recovery_key", {wish.recovery.text for wish in wishes}),

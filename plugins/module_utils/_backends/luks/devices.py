@@ -35,7 +35,9 @@ class LuksDevices(Generic[Policy]):
         self._binder = binder
         self._reader = reader
         self._prover = Prover(binder, reader)
-        self._changer = Changer(run, reader, binder, self._prover)
+        folders = dict.fromkeys(["", *(wish.header_backup_dir for wish in wishes)])
+        self._readers = {folder: reader.keeping(folder) for folder in folders}
+        self._changers = {folder: Changer(run, one, binder, self._prover) for folder, one in self._readers.items()}
         self._policies_before: Optional[dict[str, Optional[Json]]] = None
 
     def read(self) -> State:
@@ -51,13 +53,15 @@ class LuksDevices(Generic[Policy]):
         return self._look(dump=False)
 
     def _look(self, dump: bool) -> State:
-        wrong = faults(self._wishes, self._reader.backup_dir) or self._reader.misplaced()
+        readers = self._readers.values()
+        wrong = faults(self._wishes, [one.backup_dir for one in readers])
+        wrong = wrong or [why for one in readers for why in one.misplaced()]
         if wrong:
             raise Refused(wrong)
-        disks = self._reader.disks({wish.device: wish.name for wish in self._wishes}, dump=dump)
+        disks = self._disks(dump)
         for wish in self._wishes:
             if wish.erase:
-                backups = tuple(str(path) for path in self._reader.remains(wish.erase))
+                backups = tuple(str(path) for path in self._readers[wish.header_backup_dir].remains(wish.erase))
                 disks[wish.device] = replace(disks[wish.device], left_backups=backups)
         servers = self._binder.look({url for wish in self._wishes for url in self._urls(wish)})
         if dump:
@@ -66,7 +70,15 @@ class LuksDevices(Generic[Policy]):
             disks = {wish.device: self._missed(wish, disks[wish.device]) for wish in self._wishes}
         if self._policies_before is None:
             self._policies_before = {device: shown(disk, {})["policy"] for device, disk in disks.items()}
-        return State(disks, servers, self._reader.mappers(), self._reader.exposed())
+        exposed = {path for one in readers for path in one.exposed()}
+        return State(disks, servers, self._reader.mappers(), tuple(sorted(exposed)))
+
+    def _disks(self, dump: bool) -> dict[str, Disk]:
+        disks: dict[str, Disk] = {}
+        for folder, reader in self._readers.items():
+            names = {wish.device: wish.name for wish in self._wishes if wish.header_backup_dir == folder}
+            disks |= reader.disks(names, dump=dump)
+        return disks
 
     def _tried(self, wish: Wish[Policy], disk: Disk) -> Disk:
         """Try the declared keys where it matters which keyslots they open: each attempt takes as long as an unlock."""
@@ -98,14 +110,15 @@ class LuksDevices(Generic[Policy]):
         plan: Plan[State] = Plan(state)
         plan.refusals += self._copies(state) + self._twins(state)
         plan.steps += [
-            Step(f"let root alone read {path}", partial(self._changer.cover, path)) for path in state.exposed
+            Step(f"let root alone read {path}", partial(Changer.cover, path)) for path in state.exposed
         ]
-        disks = {
-            wish.device: DiskPlan(wish, state, plan, self._binder, self._changer, self._reader).make()
-            for wish in self._wishes
-        }
+        disks = {wish.device: self._planned(wish, state, plan) for wish in self._wishes}
         plan.predicted = replace(state, disks={**state.disks, **disks}, exposed=())
         return plan
+
+    def _planned(self, wish: Wish[Policy], state: State, plan: Plan[State]) -> Disk:
+        changer, reader = self._changers[wish.header_backup_dir], self._readers[wish.header_backup_dir]
+        return DiskPlan(wish, state, plan, self._binder, changer, reader).make()
 
     def _copies(self, state: State) -> list[str]:
         """Refuse disks with one header between them: the backup could be that of either."""

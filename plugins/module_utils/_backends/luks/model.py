@@ -79,14 +79,6 @@ class Binder(Protocol[PolicyIn]):
         """Return why a binding needs new keys."""
         ...
 
-    def rebinds(self) -> bool:
-        """Tell whether outdated bindings are replaced."""
-        ...
-
-    def reports(self) -> bool:
-        """Tell whether outdated bindings are reported."""
-        ...
-
     def bind(self, device: str, slot: int, policy: PolicyIn, passphrase: str, keyfile: str) -> None:
         """Add a binding, authorised by a passphrase, a file or an existing binding."""
         ...
@@ -134,6 +126,7 @@ class Key:
 class Wish(Generic[Policy]):
     """One declared device; ``state`` is present, opened, closed, unbound or absent.
 
+    ``header_backup_dir`` is empty for the directory of all devices. ``rotation`` is rebind, report or ignore.
     ``replaced`` says that it is another disk than the one whose header backups carry its name.
     ``erase`` is the UUID of the header that may be destroyed when the device is to be absent.
     """
@@ -147,6 +140,8 @@ class Wish(Generic[Policy]):
     recovery: Key = field(default_factory=Key)
     remove_passphrase: bool = False
     allow_no_recovery: bool = False
+    header_backup_dir: str = ""
+    rotation: str = "rebind"
     force_wipe: bool = False
     replaced: bool = False
     erase: str = ""

@@ -372,7 +372,7 @@ class DiskPlan(Generic[Policy]):
         keeper = next((binding for binding, reason in zip(same, reasons, strict=True) if not reason), None)
         working = [binding for binding in same if binding.keyslot not in self._replaceable()]
         held = missing or self.disk.doubt
-        anew = not same or (keeper is None and (self.binder.rebinds() or not working) and not held)
+        anew = not same or (keeper is None and (self.wish.rotation == "rebind" or not working) and not held)
         if self.disk.doubt:
             self._warn(f"was not unlocked by its binding, and a new one would not either: {self.disk.doubt}", " ")
         if self.disk.dead and self._free_slot() is None:
@@ -385,7 +385,7 @@ class DiskPlan(Generic[Policy]):
             return None, f"instead of {old}" if old else ""
         if anew:
             return None, f"because {reasons[0]}"
-        if self.binder.reports() or held:
+        if self.wish.rotation == "report" or held:
             self._warn(f"was not bound again although {reasons[0]}", " ")
         return (working or same)[0], ""
 

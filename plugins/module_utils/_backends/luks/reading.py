@@ -79,6 +79,10 @@ class Reader:
         self.backup_dir = Path(backup_dir)
         self.kernel = kernel or Kernel()
 
+    def keeping(self, backup_dir: str) -> Reader:
+        """Return a reader of the backups in another directory; this one when it is empty."""
+        return Reader(self._run, self._parse, backup_dir, self.kernel) if backup_dir else self
+
     def disks(self, names: Mapping[str, str], *, dump: bool = True) -> dict[str, Disk]:
         """Return each device by its path, one that is not there included.
 
