@@ -62,9 +62,17 @@ actions:
   type: list
   elements: str
 peers:
-  description: Whether each host is a member, and connected; only the former with O(state=absent).
+  description: With O(state=present) each member of the pool, with O(state=absent) each host of O(peers), by its name.
   returned: always
   type: dict
+  contains:
+    member:
+      description: Whether it is a member.
+      type: bool
+    connected:
+      description: Whether it is connected.
+      type: bool
+      returned: with O(state=present)
 """
 
 from ansible.module_utils.basic import AnsibleModule

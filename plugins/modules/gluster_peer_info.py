@@ -41,9 +41,29 @@ op_version:
   returned: when available
   type: int
 peers:
-  description: Each peer by its name, with uuid, names, local, connected, member and state.
+  description: Each peer by its name.
   returned: when available
   type: dict
+  contains:
+    uuid:
+      description: Its UUID.
+      type: str
+    names:
+      description: All names that it goes by.
+      type: list
+      elements: str
+    local:
+      description: Whether it is this host.
+      type: bool
+    connected:
+      description: Whether it is connected.
+      type: bool
+    member:
+      description: Whether it is a member.
+      type: bool
+    state:
+      description: Its state in the words of gluster, as V(Peer in Cluster).
+      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

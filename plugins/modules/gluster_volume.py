@@ -235,9 +235,26 @@ actions:
   type: list
   elements: str
 volumes:
-  description: State, layout, bricks and options of each declared volume.
+  description: Each declared volume by its name.
   returned: always
   type: dict
+  contains:
+    state:
+      description: V(created), V(started), V(stopped) or V(absent).
+      type: str
+    layout:
+      description: How the bricks form sets, as V(replica 3).
+      type: str
+      returned: unless absent
+    bricks:
+      description: Each brick in order, as V(node1:/bricks/gv0/brick).
+      type: list
+      elements: str
+      returned: unless absent
+    options:
+      description: The options that are set.
+      type: dict
+      returned: unless absent
 """
 
 from typing import Any

@@ -61,10 +61,31 @@ volumes:
       description: How the bricks form sets, as V(replica 3).
       type: str
     bricks:
-      description:
-        - Each brick in order, with host, path, uuid of the host, number of its set, whether it is online, and how many
-          entries wait to be healed and are in split-brain, null where that is not known.
+      description: Each brick in order.
       type: list
+      elements: dict
+      contains:
+        host:
+          description: Its host.
+          type: str
+        path:
+          description: Its path there.
+          type: str
+        uuid:
+          description: UUID of the host.
+          type: str
+        set:
+          description: Number of its set, from 0.
+          type: int
+        online:
+          description: Whether its process runs.
+          type: bool
+        entries:
+          description: How many entries wait to be healed, null where that is not known.
+          type: int
+        split_brain:
+          description: How many of them are in split-brain, null where that is not known.
+          type: int
     options:
       description: The options that are set.
       type: dict
@@ -72,8 +93,16 @@ volumes:
       description: How many snapshots there are.
       type: int
     tasks:
-      description: Kind and status of each task that glusterd remembers.
+      description: Each task that glusterd remembers.
       type: list
+      elements: dict
+      contains:
+        kind:
+          description: Its kind in the words of gluster, as V(Rebalance).
+          type: str
+        status:
+          description: Its status, as V(in progress).
+          type: str
     healed:
       description: Whether it is started and nothing waits to be healed. False when that is not known.
       type: bool

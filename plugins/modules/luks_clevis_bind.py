@@ -379,19 +379,64 @@ devices:
       description: Policy of the binding in canonical form.
       type: dict
       returned: always
+      contains: &binding
+        tang:
+          description: The one server that unlocks.
+          type: dict
+          returned: with one server
+          contains:
+            url:
+              description: Its base URL.
+              type: str
+        tpm2:
+          description: The TPM, when it unlocks alone.
+          type: dict
+          returned: with the TPM alone
+          contains:
+            pcr_bank:
+              description: Bank of the registers.
+              type: str
+              returned: with registers
+            pcr_ids:
+              description: Registers that must be as they were, as V(0,7).
+              type: str
+              returned: with registers
+        sss:
+          description: A threshold over several pins.
+          type: dict
+          returned: with several pins
+          contains:
+            t:
+              description: How many of the pins must answer.
+              type: int
+            pins:
+              description: Each pin, as a policy of its own.
+              type: list
+              elements: dict
     policy_before:
       description: Policy of the binding before the run.
       type: dict
       returned: always
+      contains: *binding
     recovery_keyslot:
       description: Keyslot that O(recovery_key) opens.
       type: int
       returned: always
     tang_keys:
-      description: Server, key and whether the key is still advertised, for every server of the binding.
+      description: Server and key, for every server of the binding.
       type: list
       elements: dict
       returned: always
+      contains:
+        url:
+          description: Base URL of the server.
+          type: str
+        kid:
+          description: Thumbprint of its key that the binding was made with.
+          type: str
+        advertised:
+          description: Whether it still advertises that key; null when it did not answer.
+          type: bool
     rotated_keys:
       description: Keys of the binding that their server no longer advertises.
       type: list
@@ -408,9 +453,16 @@ devices:
       elements: str
       returned: always
     header_backup:
-      description: C(path) and C(sha256) of the backup of the present header.
+      description: The backup of the present header, null where there is none.
       type: dict
       returned: always
+      contains:
+        path:
+          description: Its path.
+          type: str
+        sha256:
+          description: Its SHA-256; null while it is not made yet.
+          type: str
 """
 
 from collections.abc import Mapping

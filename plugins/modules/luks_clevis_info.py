@@ -61,10 +61,118 @@ devices:
   description:
     - Each disk by its path, as M(personal.cluster.luks_clevis_bind) returns it, without C(policy_before)
       and C(recovery_keyslot).
-    - C(unreachable) and C(tang_keys) are about the servers of the present binding. C(unlocks) is there with O(prove),
-      C(opens) with O(passphrase).
   returned: always
   type: dict
+  contains:
+    kind:
+      description: V(blank), V(foreign), V(luks1), V(luks2), V(damaged), V(unfinished), V(missing) or V(unread).
+      type: str
+    size:
+      description: Size of the disk in bytes.
+      type: int
+    sector_size:
+      description: Size of an encryption sector in bytes.
+      type: int
+    uuid:
+      description: UUID of the LUKS header.
+      type: str
+    mapper:
+      description: Name of the open mapper.
+      type: str
+    torn:
+      description: Whether one copy of the header is not whole, or older than the other.
+      type: bool
+    keyslots:
+      description: All keyslots in use.
+      type: list
+      elements: int
+    keyslot:
+      description: Keyslot of the binding.
+      type: int
+    token_id:
+      description: Token of the binding.
+      type: int
+    policy:
+      description: Policy of the binding in canonical form.
+      type: dict
+      contains:
+        tang:
+          description: The one server that unlocks.
+          type: dict
+          returned: with one server
+          contains:
+            url:
+              description: Its base URL.
+              type: str
+        tpm2:
+          description: The TPM, when it unlocks alone.
+          type: dict
+          returned: with the TPM alone
+          contains:
+            pcr_bank:
+              description: Bank of the registers.
+              type: str
+              returned: with registers
+            pcr_ids:
+              description: Registers that must be as they were, as V(0,7).
+              type: str
+              returned: with registers
+        sss:
+          description: A threshold over several pins.
+          type: dict
+          returned: with several pins
+          contains:
+            t:
+              description: How many of the pins must answer.
+              type: int
+            pins:
+              description: Each pin, as a policy of its own.
+              type: list
+              elements: dict
+    tang_keys:
+      description: Server and key, for every server of the binding.
+      type: list
+      elements: dict
+      contains:
+        url:
+          description: Base URL of the server.
+          type: str
+        kid:
+          description: Thumbprint of its key that the binding was made with.
+          type: str
+        advertised:
+          description: Whether it still advertises that key; null when it did not answer.
+          type: bool
+    rotated_keys:
+      description: Keys of the binding that their server no longer advertises.
+      type: list
+      elements: str
+    orphan_tokens:
+      description: Clevis tokens whose keyslot is gone.
+      type: list
+      elements: int
+    unreachable:
+      description: Servers of the binding that did not answer.
+      type: list
+      elements: str
+    header_backup:
+      description: The backup of the present header, null where there is none.
+      type: dict
+      contains:
+        path:
+          description: Its path.
+          type: str
+        sha256:
+          description: Its SHA-256.
+          type: str
+    unlocks:
+      description: Whether the disk accepts what its bindings yield, as at boot.
+      type: bool
+      returned: with O(prove)
+    opens:
+      description: Whether the passphrase opens one of its keyslots.
+      type: bool
+      returned: with O(passphrase)
 """
 
 from ansible_collections.personal.cluster.plugins.module_utils import _engine

@@ -103,9 +103,38 @@ actions:
   type: list
   elements: str
 volumes:
-  description: Which layers of each volume exist.
+  description: What exists of each volume, by its name.
   returned: always
   type: dict
+  contains:
+    volume_group:
+      description: Whether there is a volume group.
+      type: bool
+    pool:
+      description: The thin pool, null where there is none.
+      type: dict
+      contains:
+        chunk_kib:
+          description: Size of its chunks in KiB.
+          type: int
+        zero:
+          description: Whether it zeroes new chunks.
+          type: bool
+        profile:
+          description: Its LVM profile, empty for none.
+          type: str
+    thin_volume:
+      description: Whether there is a thin volume.
+      type: bool
+    filesystem:
+      description: What is on it, as V(xfs).
+      type: str
+    fstab:
+      description: Its line in fstab.
+      type: str
+    mounted:
+      description: Whether it is mounted.
+      type: bool
 """
 
 from typing import Any

@@ -109,9 +109,7 @@ class LuksDevices(Generic[Policy]):
         """Format, bind, clean up, back up, open or close, or give up each device in turn."""
         plan: Plan[State] = Plan(state)
         plan.refusals += self._copies(state) + self._twins(state)
-        plan.steps += [
-            Step(f"let root alone read {path}", partial(Changer.cover, path)) for path in state.exposed
-        ]
+        plan.steps += [Step(f"let root alone read {path}", partial(Changer.cover, path)) for path in state.exposed]
         disks = {wish.device: self._planned(wish, state, plan) for wish in self._wishes}
         plan.predicted = replace(state, disks={**state.disks, **disks}, exposed=())
         return plan
