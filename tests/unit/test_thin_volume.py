@@ -104,6 +104,7 @@ def sentences(resource: lvm.ThinVolumes) -> list[str]:
         ({"mountpoint": "/bricks/../etc"}, "is no mountpoint"),
         ({"mountpoint": "/my bricks"}, "t1: mountpoint '/my bricks' has a blank"),
         ({"mount_options": ["noatime", "x-a b"]}, "t1: mount_options 'noatime,x-a b' has a blank"),
+        ({"pool": "data"}, "t1: pool and volume are both named data"),
         ({"chunk_kib": 0}, "t1: chunk_kib is 0; use a multiple of 64"),
         ({"chunk_kib": 100}, "t1: chunk_kib is 100; use a multiple of 64"),
         ({"pool_percent": 0}, "t1: pool_percent is 0; use a number from 1 to 100"),
@@ -125,6 +126,14 @@ def test_what_two_volumes_cannot_share(tmp_path: Path, same: str) -> None:
     both = [one, {**one, **other, same: one[same]}]
     with pytest.raises(Refused, match=f"{one[same]} is declared 2 times"):
         lvm.ThinVolumes(both, replay(TRIXIE, "blank"), str(tmp_path / "fstab")).read()
+
+
+def test_a_device_is_known_by_any_name(tmp_path: Path) -> None:
+    (tmp_path / "by-id").symlink_to(DEVICE)
+    other = {"name": "t2", "device": str(tmp_path / "by-id"), "mountpoint": "/other"}
+    assert faults([wanted_from(item(tmp_path)), wanted_from(item(tmp_path, **other))]) == [
+        f"device {DEVICE} is declared 2 times"
+    ]
 
 
 @pytest.mark.parametrize("spelling", ["{}/", "/{}", "{}/.", "{}//"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,9 +74,10 @@ def _one_spelling(path: str) -> str:
 def faults(volumes: Sequence[Wanted]) -> list[str]:
     """Return what is wrong with a declaration."""
     found = [fault for one in volumes for fault in _own_faults(one)]
-    for what in ("name", "device", "mountpoint", "group"):
+    for what in ("name", "mountpoint", "group"):
         found += _shared(what, (getattr(one, what) for one in volumes))
-    return found
+    # A disk has many names.
+    return found + _shared("device", (os.path.realpath(one.device) for one in volumes))
 
 
 def _own_faults(one: Wanted) -> list[str]:
@@ -85,6 +87,8 @@ def _own_faults(one: Wanted) -> list[str]:
     for what, text in (("mountpoint", one.mountpoint), ("mount_options", one.options)):
         if BLANK.search(text):
             found.append(f"{one.name}: {what} {text!r} has a blank, which fstab does not take")
+    if one.pool == one.volume:
+        found.append(f"{one.name}: pool and volume are both named {one.pool}; give each its own name")
     if one.chunk % CHUNK_SMALLEST or not CHUNK_SMALLEST <= one.chunk <= CHUNK_LARGEST:
         found.append(f"{one.name}: chunk_kib is {one.chunk // KIB}; use a multiple of 64, 64 to 1048576")
     shares = {"pool_percent": one.pool_percent, "volume_percent": one.volume_percent}
