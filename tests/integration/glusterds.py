@@ -11,10 +11,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import WITHOUT_GEOREPLICATION
 from harness import direct
 
 HOSTS = ("127.1.1.1", "127.1.1.2", "127.1.1.3")
@@ -71,7 +73,15 @@ class Glusterds:
         }
         words = [word for name, value in options.items() for word in ("--xlator-option", f"management.{name}={value}")]
         pid_file = home / "run" / "glusterd.pid"
-        subprocess.run(["glusterd", *words, "-l", home / "log" / "glusterd.log", "-p", pid_file], check=True)
+        env = {**os.environ, "PYTHON": str(self._geo_replication())}
+        subprocess.run(["glusterd", *words, "-l", home / "log" / "glusterd.log", "-p", pid_file], check=True, env=env)
+
+    def _geo_replication(self) -> Path:
+        """Return what stands for the interpreter that a glusterd starts a dozen times before it answers."""
+        path = self.top / "geo-replication"
+        path.write_text("#!/bin/sh\necho gsyncd.py\n")
+        path.chmod(0o755)
+        return path
 
     def stop(self, number: int) -> None:
         self._kill([self.top / str(number) / "run" / "glusterd.pid"])
@@ -103,7 +113,8 @@ class Glusterds:
 
     def xml(self, *words: str) -> str:
         argv = ["gluster", f"--glusterd-sock={self.sock}", "--mode=script", "--xml", *words]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False).stdout
+        env = {**os.environ, **WITHOUT_GEOREPLICATION}
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False, env=env).stdout
 
     def end(self) -> None:
         """End all that was begun, be it whole or not."""
@@ -134,14 +145,77 @@ def volumes(
     return run("gluster_volume", {"volumes": list(items), **kept, **cluster.params()}, check=check)
 
 
+def worked(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run once, or again where the daemons came into each other's way, and see that it went well."""
+    done = run()
+    if SHARED_BRICK in done.get("msg", ""):
+        done = run()
+    assert not done.get("failed"), done["msg"]
+    return done
+
+
 def both(run: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     """Check, run, run again: the check lists what the run does, the second run does nothing."""
     checked = run(*args, check=True)
-    done = run(*args)
-    if SHARED_BRICK in done.get("msg", ""):
-        done = run(*args)
-    assert not done.get("failed"), done["msg"]
+    done = worked(lambda: run(*args))
     assert checked["actions"] == done["actions"] and checked["changed"] and done["changed"]
     again = run(*args)
     assert not again["changed"] and again["actions"] == [] and "diff" not in again
     return done
+
+
+def refused(cluster: Glusterds, item: dict[str, Any], *sentences: str) -> None:
+    """The module refuses, for these reasons, and nothing changes."""
+    before = cluster.xml("volume", "info")
+    result = volumes(cluster, item)
+    assert result.get("failed") and "refused, nothing was changed" in result["msg"], result
+    for sentence in sentences:
+        assert sentence in result["msg"]
+    assert cluster.xml("volume", "info") == before
+
+
+def gate(cluster: Glusterds, **more: Any) -> dict[str, Any]:
+    wanted = {"peers": 3, "volumes": ["gv1"], "interval": 1, "timeout": 60, **cluster.params(), **more}
+    return direct("gluster_heal", wanted)
+
+
+def start_bricks(cluster: Glusterds, volume: str = "gv1") -> None:
+    """Start what was killed of a volume, and wait until clients may write to it."""
+    cluster.xml("volume", "start", volume, "force")
+    wait_until(lambda: "<status>0" not in cluster.xml("volume", "status", volume, "detail"), "all bricks run")
+
+
+def kill_brick(cluster: Glusterds, number: int, volume: str) -> None:
+    run = cluster.top / str(number) / "run" / "vols" / volume
+    cluster._kill(list(run.glob("*.pid")))
+    brick = f"<hostname>{HOSTS[number - 1]}"
+    wait_until(
+        lambda: "<status>0" in cluster.xml("volume", "status", volume).partition(brick)[2][:300], "the brick is dead"
+    )
+
+
+@contextmanager
+def mounted(cluster: Glusterds, volume: str) -> Iterator[Path]:
+    top = cluster.top / "mnt"
+    top.mkdir(exist_ok=True)
+    log = cluster.top / "mnt.log"
+    subprocess.run(["glusterfs", "-s", HOSTS[0], "--volfile-id", volume, "-l", log, top], check=True, timeout=60)
+    try:
+        wait_until(lambda: os.path.ismount(top), "the volume is mounted")
+        yield top
+    finally:
+        subprocess.run(["umount", "-l", top], check=True)
+
+
+def files(cluster: Glusterds, volume: str, count: int) -> None:
+    """Write files into a volume, each named and filled alike."""
+    with mounted(cluster, volume) as top:
+        for number in range(count):
+            (top / f"file{number}").write_text(f"{number}\n" * 1000)
+
+
+def read_back(cluster: Glusterds, volume: str, count: int) -> None:
+    with mounted(cluster, volume) as top:
+        assert sorted(path.name for path in top.iterdir()) == sorted(f"file{number}" for number in range(count))
+        for number in range(count):
+            assert (top / f"file{number}").read_text() == f"{number}\n" * 1000

@@ -8,11 +8,9 @@ import io
 import os
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
@@ -22,7 +20,21 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import Healers
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.parsing import parse_lost_healers
 from ansible_collections.personal.cluster.plugins.module_utils._run import Runner
-from glusterds import HOSTS, Glusterds, both, peers, volumes, wait_until
+from glusterds import (
+    HOSTS,
+    Glusterds,
+    both,
+    files,
+    gate,
+    kill_brick,
+    mounted,
+    peers,
+    read_back,
+    refused,
+    start_bricks,
+    volumes,
+    wait_until,
+)
 from harness import direct, needs, run_module
 
 VIRT_OPTIONS = 27
@@ -38,16 +50,6 @@ def glusterds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Glusterds]:
         yield cluster
     finally:
         cluster.end()
-
-
-def refused(cluster: Glusterds, item: dict[str, Any], *sentences: str) -> None:
-    """The module refuses, for these reasons, and nothing changes."""
-    before = cluster.xml("volume", "info")
-    result = volumes(cluster, item)
-    assert result.get("failed") and "refused, nothing was changed" in result["msg"], result
-    for sentence in sentences:
-        assert sentence in result["msg"]
-    assert cluster.xml("volume", "info") == before
 
 
 def gv0(cluster: Glusterds, **more: Any) -> dict[str, Any]:
@@ -160,11 +162,6 @@ def healed(cluster: Glusterds) -> bool:
     return summary.count("<totalNumberOfEntries>0<") == 3
 
 
-def gate(cluster: Glusterds, **more: Any) -> dict[str, Any]:
-    wanted = {"peers": 3, "volumes": ["gv1"], "interval": 1, "timeout": 60, **cluster.params(), **more}
-    return direct("gluster_heal", wanted)
-
-
 def test_the_gate_is_open_when_all_is_well_and_shut_when_a_host_is_gone(glusterds: Glusterds) -> None:
     opened = gate(glusterds)
     assert opened["healthy"] and opened["looks"] >= 3 and not opened["changed"], opened
@@ -183,12 +180,6 @@ def test_the_gate_is_open_when_all_is_well_and_shut_when_a_host_is_gone(glusterd
     wait_until(lambda: "<connected>0" not in glusterds.xml("pool", "list"), "the peer is back")
     see_healers(glusterds, 3)
     assert gate(glusterds)["healthy"]
-
-
-def start_bricks(cluster: Glusterds, volume: str = "gv1") -> None:
-    """Start what was killed of a volume, and wait until clients may write to it."""
-    cluster.xml("volume", "start", volume, "force")
-    wait_until(lambda: "<status>0" not in cluster.xml("volume", "status", volume, "detail"), "all bricks run")
 
 
 def test_no_bricks_are_added_while_something_waits_to_be_healed(glusterds: Glusterds) -> None:
@@ -252,33 +243,6 @@ def test_a_byte_that_only_one_brick_has_is_found(glusterds: Glusterds) -> None:
         shutil.rmtree(top / "compared")
 
 
-def files(cluster: Glusterds, volume: str, count: int) -> None:
-    """Write files into a volume, each named and filled alike."""
-    with mounted(cluster, volume) as top:
-        for number in range(count):
-            (top / f"file{number}").write_text(f"{number}\n" * 1000)
-
-
-def read_back(cluster: Glusterds, volume: str, count: int) -> None:
-    with mounted(cluster, volume) as top:
-        assert sorted(path.name for path in top.iterdir()) == sorted(f"file{number}" for number in range(count))
-        for number in range(count):
-            assert (top / f"file{number}").read_text() == f"{number}\n" * 1000
-
-
-@contextmanager
-def mounted(cluster: Glusterds, volume: str) -> Iterator[Path]:
-    top = cluster.top / "mnt"
-    top.mkdir(exist_ok=True)
-    log = cluster.top / "mnt.log"
-    subprocess.run(["glusterfs", "-s", HOSTS[0], "--volfile-id", volume, "-l", log, top], check=True, timeout=60)
-    try:
-        wait_until(lambda: os.path.ismount(top), "the volume is mounted")
-        yield top
-    finally:
-        subprocess.run(["umount", "-l", top], check=True)
-
-
 def test_new_bricks_are_balanced_and_taken_out_again_with_their_data(glusterds: Glusterds) -> None:
     files(glusterds, "gv1", 40)
     # The second set was added by an earlier test, which asked for no rebalance.
@@ -324,15 +288,6 @@ def replacing(cluster: Glusterds, old: str, new: str, **more: Any) -> dict[str, 
     to = {"host": HOSTS[0], "path": cluster.brick(1, new)}
     pair = {"from": {"host": HOSTS[0], "path": cluster.brick(1, old)}, "to": to}
     return gv1(cluster, "gv1a", **{"bricks": [to, *cluster.bricks("gv1a")[1:]], "replace": [pair], **more})
-
-
-def kill_brick(cluster: Glusterds, number: int, volume: str) -> None:
-    run = cluster.top / str(number) / "run" / "vols" / volume
-    cluster._kill(list(run.glob("*.pid")))
-    brick = f"<hostname>{HOSTS[number - 1]}"
-    wait_until(
-        lambda: "<status>0" in cluster.xml("volume", "status", volume).partition(brick)[2][:300], "the brick is dead"
-    )
 
 
 @pytest.mark.long

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,25 +19,13 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._lock import lock_file, locked_within
 from encryption import CHECKSUM, PASSPHRASE, RECOVERY, SECOND_COPY, Tang, blank_disk, free_port, overwrite
-from harness import TOP, needs
+from harness import TOP, interposed, needs
 
 needs("cryptsetup", "clevis", "socat", "tang-show-keys", "jose")
 
 MODULE = "ansible_collections.personal.cluster.plugins.modules.luks_clevis_bind"
 HEADER = 16 * 2**20
 MAGIC = 6
-# A tool that does what it is told to, and more when it is called with WORD among its arguments for the time NUMBER.
-TOOL = """#!/bin/bash
-count=0
-if [[ " $* " == *" $WORD "* ]]; then
-    echo >> "$COUNTER"
-    count=$(wc -l < "$COUNTER")
-fi
-if [ "$count" = "$NUMBER" ]; then
-    eval "$MORE"
-fi
-exec {real} "$@"
-"""
 KILL_ALL_BEFORE = "kill -KILL 0"
 KILL_ALL_AFTER = '"$REAL" "$@"; kill -KILL 0'
 # Whoever started the tool dies, and the tool works on.
@@ -119,17 +106,7 @@ def converges(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def tool(tmp_path: Path, word: str, number: int, more: str) -> dict[str, str]:
     """Return an environment in which cryptsetup does more at its call ``number`` with ``word``."""
-    real = shutil.which("cryptsetup")
-    assert real
-    folder = tmp_path / "bin"
-    folder.mkdir(exist_ok=True)
-    counter = tmp_path / "counter"
-    counter.unlink(missing_ok=True)
-    path = folder / "cryptsetup"
-    path.write_text(TOOL.format(real=real))
-    path.chmod(0o755)
-    environ = {"WORD": word, "NUMBER": str(number), "MORE": more, "COUNTER": str(counter), "REAL": real}
-    return {"PATH": f"{folder}:{os.environ['PATH']}", **environ}
+    return interposed(tmp_path, "cryptsetup", f" {word} ", number, more)
 
 
 def header(disk: Path) -> bytes:
