@@ -54,7 +54,7 @@ unit:
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/sbin:/sbin)
 # Three lanes that wait most of the time: make test runs them side by side. All that needs a glusterd is in one of them; its
 # tests build on each other's volumes, so the long ones among those run with the rest of their file.
-GLUSTER_TESTS := $(addprefix tests/integration/,test_gluster_volume.py test_gluster_growth.py test_backup_runner.py)
+GLUSTER_TESTS := $(addprefix tests/integration/,test_gluster_volume.py test_gluster_killed.py test_gluster_growth.py test_backup_runner.py)
 ENCRYPTION_TESTS := $(addprefix tests/integration/test_,$(addsuffix .py,luks_clevis_bind luks_backups luks_killed luks_escrow tang_keys rotate_tang))
 OTHER_TESTS := tests/integration $(addprefix --ignore=,$(GLUSTER_TESTS) $(ENCRYPTION_TESTS))
 integration: $(INTEGRATION) ## Each module against the real tool, on this computer

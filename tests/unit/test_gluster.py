@@ -211,7 +211,8 @@ def test_all_options_are_set_with_one_call(release: str, tmp_path: Path) -> None
         "set on volume gv0: network.ping-timeout=42 (was 20), auth.ssl-allow=node1,node2 (was not set)"
     ]
     found.steps[0].apply()
-    assert run.asked[-1] == ["volume", "set", "gv0", "network.ping-timeout", "42", "auth.ssl-allow", "node1,node2"]
+    words = ["set", "gv0", "network.ping-timeout", "42", "auth.ssl-allow", "node1,node2"]
+    assert run.asked[-2:] == [["volume", *words], ["volume", "status"]]
 
 
 class Many(Fake):
@@ -242,7 +243,7 @@ def test_a_look_costs_the_same_for_one_volume_and_for_eight(release: str, tmp_pa
     for step in plan(tmp_path, run, *(item(name, options=options) for name in names)).steps:
         step.apply()
     changed = ["network.ping-timeout", "42", "auth.ssl-allow", "node1"]
-    assert run.asked == look + [["volume", "set", name, *changed] for name in names]
+    assert run.asked == [*look, *(["volume", "set", name, *changed] for name in names), ["volume", "status"]]
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -343,7 +344,8 @@ def test_bricks_are_added_to_a_healthy_volume(release: str, tmp_path: Path) -> N
         "add bricks to volume gv1: " + ", ".join(f"{node}:/bricks/gv1c/brick" for node in NODES),
     ]
     found.steps[0].apply()
-    assert run.asked[-1] == ["volume", "add-brick", "gv1", *(f"{node}:/bricks/gv1c/brick" for node in NODES)]
+    words = ["add-brick", "gv1", *(f"{node}:/bricks/gv1c/brick" for node in NODES)]
+    assert run.asked[-2:] == [["volume", *words], ["volume", "status"]]
     assert len(found.predicted.volumes["gv1"].bricks) == 9
 
 
@@ -493,13 +495,18 @@ def test_it_is_not_when_it_comes_back_by_itself(release: str, tmp_path: Path, cl
     assert sentences(plan(tmp_path, run, item("gv0"))) == [] and clock[0] > 0
 
 
-def test_it_may_take_longer_to_come_back_after_a_change(release: str, tmp_path: Path, clock: list[float]) -> None:
+@pytest.mark.parametrize("returns", [0, 10, 40], ids=["never", "soon", "late"])
+def test_one_that_crashes_at_a_change_is_waited_for_and_started(
+    release: str, tmp_path: Path, clock: list[float], returns: int
+) -> None:
     run = Healerless(release)
-    volumes = resource(tmp_path, run, item("gv0"))
-    volumes.read()
-    waited, looks = clock[0], run.asked.count(["volume", "status"])
-    run.returns = 6 * looks
-    assert sentences(volumes.plan(volumes.read())) == [] and clock[0] > 3 * waited
+    volumes = resource(tmp_path, run, item("gv0", options={"network.ping-timeout": 42}))
+    run.returns = 1
+    found = volumes.plan(volumes.read())
+    assert sentences(found) == ["set on volume gv0: network.ping-timeout=42 (was 20)"] and clock[0] == 0
+    run.returns = returns and run.asked.count(["volume", "status"]) + returns
+    found.steps[0].apply()
+    assert (["volume", "start", "gv0", "force"] in run.asked) == (returns != 10)
 
 
 @pytest.mark.parametrize(

@@ -708,7 +708,7 @@ def on_node3(**more: Any) -> Change:
 
 def test_a_brick_that_has_its_data_is_started_and_not_reset(tmp_path: Path) -> None:
     dead = {"host": "node3", "path": "/bricks/b1/brick"}
-    answers: Answers = {"volume status": ["status_dead", "status"], "volume heal": "heal_dead"}
+    answers: Answers = {"volume status": ["status_dead", "status", "status"], "volume heal": "heal_dead"}
     run = Fake(**answers)
     uuid = Site(Fake(), item("b1", "b2"), tmp_path).read().volumes["gv2"].uuid
     assert planned(run, item("b1", "b2", reset=[dead]), tmp_path, on_node3(volume_id=uuid)) == [
@@ -744,6 +744,20 @@ def test_a_reset_that_gluster_was_not_told_of_is_begun_again_though_the_brick_ru
     assert [step.sentence.split(" of volume")[0] for step in found.steps] == [
         "reset brick node3:/bricks/b1/brick",
         "start brick node3:/bricks/b1/brick",
+    ]
+
+
+def test_a_run_that_died_before_the_brick_ran_again_is_completed_at_once(tmp_path: Path) -> None:
+    answers: Answers = {"volume status": "status_dead", "volume heal": "heal_dead"}
+    uuid = Site(Fake(), item("b1", "b2"), tmp_path).read().volumes["gv2"].uuid
+    lost = item("b1", "b2", reset=places("b1")[2:])
+    site = Site(Fake(**answers), lost, tmp_path, on_node3(refilling=TOLD, volume_id=uuid))
+    found = site.plan(site.read())
+    assert found.refusals == []
+    assert [step.sentence.split(" when ")[0] for step in found.steps] == [
+        "start brick node3:/bricks/b1/brick of volume gv2, which has its data and needs no reset",
+        "start brick node3:/bricks/b1/brick of volume gv2 anew",
+        "start brick node3:/bricks/b2/brick of volume gv2 anew",
     ]
 
 

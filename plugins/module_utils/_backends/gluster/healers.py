@@ -70,13 +70,20 @@ class Healing:
 
     :param host: UUID of this host.
     :param missing: what is waited for, in words.
+    :param patience: seconds that they have to come back by themselves.
     """
 
     host: str
     missing: str
+    patience: float = 0
 
     def act(self, cli: Cli) -> None:
         """Do so."""
+        deadline = time.monotonic() + self.patience
+        while time.monotonic() < deadline:
+            if not parse_unhealed_volumes(cli("volume", "status")):
+                return
+            time.sleep(POLL)
         healers = Healers(self.host)
         remedy = "end the process glustershd there and run again; its log is /var/log/glusterfs/glustershd.log"
         wait(lambda: healers.run(cli), START_LIMIT, f"{self.missing} did not start ({remedy})", PAUSE)
@@ -113,8 +120,16 @@ def plan_healers(draft: Draft, have: Volume) -> None:
     hosts = lacking(have, draft.state)
     if hosts:
         missing = f"the self-heal daemon of volume {have.name} on {', '.join(hosts)}"
-        local = next((peer.uuid for peer in draft.state.peers if peer.local), "")
-        draft.step(f"start {missing}", Healing(local, missing))
+        draft.step(f"start {missing}", Healing(_this_host(draft.state), missing))
+
+
+def after_changes(state: Cluster) -> Healing:
+    """Return what ends a run: some daemons crash while volumes, their bricks or options change, and stay away."""
+    return Healing(_this_host(state), "a self-heal daemon", SETTLE_LIMIT)
+
+
+def _this_host(state: Cluster) -> str:
+    return next((peer.uuid for peer in state.peers if peer.local), "")
 
 
 def end(pid: int) -> None:

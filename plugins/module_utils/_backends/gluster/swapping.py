@@ -82,6 +82,9 @@ def plan_swaps(draft: Draft, have: Volume, swaps: Sequence[Swap]) -> None:
     for swap in swaps:
         if swap.is_reset and _has_its_data(draft, have, swap.old):
             _start(draft, have, swap.old)
+            # A run may die when it has ended the process, to start it anew.
+            if swap.old.key in brick_keys(noted(draft, have, TOLD)):
+                plan_refill(draft, have, swap.old)
         elif _is_declared_well(draft, have, swap):
             _check_state(draft, have, swap)
             if swap.old not in noted(draft, have, BEGUN):

@@ -31,14 +31,13 @@ def plan_bricks(draft: Draft, have: Volume) -> None:
         return
     if swaps:
         plan_swaps(draft, have, swaps)
-        _refuse_more(draft)
-        return
     # The names that a brick lacks are told by a volume that is started.
     runs = have.status == "started" and draft.wanted.state != "stopped"
-    refills = noted(draft, have, TOLD) if runs else []
+    swapped = brick_keys(swap.old for swap in swaps)
+    refills = [brick for brick in noted(draft, have, TOLD) if brick.key not in swapped] if runs else []
     for brick in refills:
         plan_refill(draft, have, brick)
-    if refills:
+    if swaps or refills:
         _refuse_more(draft)
         return
     removed = surplus(draft, have)

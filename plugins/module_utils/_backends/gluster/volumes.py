@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any, Optional
 
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.balancing import is_due
-from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Change, work
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.changes import Call, Change, work
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.cli import Cli
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.declarations import faults
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.draft import Draft, new_draft
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.healers import (
     SETTLE_LIMIT,
-    START_LIMIT,
+    after_changes,
     settled,
 )
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.keeping import Kept, changes_bricks
@@ -53,7 +53,6 @@ class Volumes:
         self._cli = cli
         self._is_local = local_by(local_name)
         self._kept = Kept(backup_dir)
-        self._patience = SETTLE_LIMIT
 
     def read(self) -> Cluster:
         """Look once, or again until self-heal daemons are back.
@@ -66,9 +65,7 @@ class Volumes:
         if wrong:
             raise Refused(wrong)
         started = {one.name for one in self._wanted if one.state == "started"}
-        seen = settled(lambda: read_cluster(self._cli), started, self._patience)
-        # What comes later is the look at what was changed: daemons that busy nodes are slow to start are on their way.
-        self._patience = START_LIMIT
+        seen = settled(lambda: read_cluster(self._cli), started, SETTLE_LIMIT)
         names = {host for one in self._wanted for host, _path in all_places(one)}
         hosts = match_hosts(names, seen.peers, self._is_local)
         seen = replace(
@@ -93,7 +90,10 @@ class Volumes:
         return Cluster(fresh=True)
 
     def plan(self, state: Cluster) -> Plan[Cluster]:
-        """Plan each volume in turn; the configuration is kept before the first change of bricks."""
+        """Plan each volume in turn.
+
+        The configuration is kept before the first change of bricks, and the last change ends with all daemons running.
+        """
         plan: Plan[Cluster] = Plan(state)
         volumes = dict(state.volumes)
         changes: list[Change] = []
@@ -106,8 +106,11 @@ class Volumes:
             if one.after is not None:
                 volumes[wanted.name] = one.after
         first = next(filter(changes_bricks, changes), None)
+        heals = any(_heals(volumes.get(wanted.name)) for wanted in self._wanted)
         for change in changes:
-            calls = (self._kept, *change.calls) if change is first else change.calls
+            calls: tuple[Call, ...] = (self._kept, *change.calls) if change is first else change.calls
+            if heals and change is changes[-1]:
+                calls = (*calls, after_changes(state))
             plan.steps.append(Step(change.sentence, partial(work, self._cli, calls)))
         plan.predicted = replace(state, volumes=volumes)
         return plan
@@ -115,6 +118,10 @@ class Volumes:
     def view(self, state: Cluster) -> dict[str, Any]:
         """Return the declared volumes as plain data."""
         return {"volumes": {one.name: _view(state.volumes.get(one.name)) for one in self._wanted}}
+
+
+def _heals(volume: Optional[Volume]) -> bool:
+    return volume is not None and volume.status == "started" and volume.layout.size > 1
 
 
 def _view(volume: Optional[Volume]) -> dict[str, Any]:
