@@ -477,6 +477,56 @@ def test_a_set_is_added_to_a_dispersed_volume(glusterds: Glusterds) -> None:
     assert len(done["volumes"]["disp2"]["bricks"]) == 6
 
 
+def contents(cluster: Glusterds, volume: str) -> dict[str, Any]:
+    """Return what is told of the bricks of a volume that are there."""
+    bricks = [cluster.brick(number, volume) for number in cluster.numbers]
+    return direct("gluster_brick_info", {"bricks": [path for path in bricks if Path(path).exists()]})
+
+
+@pytest.mark.long
+def test_a_data_brick_beside_an_arbiter_goes_only_when_the_other_has_all(glusterds: Glusterds) -> None:
+    name, bricks = "arbd", glusterds.bricks("arbd")
+    volume: dict[str, Any] = {"name": name, "arbiter": 1, "bricks": bricks}
+    both(lambda *, check=False: volumes(glusterds, volume, check=check))
+    to = {"host": HOSTS[0], "path": glusterds.brick(1, f"{name}n")}
+    reset = {**volume, "reset": bricks[:1]}
+    swapped = {**volume, "bricks": [to, *bricks[1:]], "replace": [{"from": bricks[0], "to": to}]}
+
+    def kept(*sentences: str) -> None:
+        held = contents(glusterds, name)
+        for wanted in (reset, swapped):
+            refused(glusterds, wanted, *sentences)
+        assert contents(glusterds, name) == held
+
+    # The arbiter alone knows that the second brick lacks something, and has nothing of it.
+    glusterds.xml("volume", "set", name, "cluster.self-heal-daemon", "off")
+    kill_brick(glusterds, 2, name)
+    files(glusterds, name, 2)
+    start_bricks(glusterds, name)
+    kill_brick(glusterds, 1, name)
+    brick = Path(bricks[0]["path"])
+    disk = brick.rename(brick.with_name("disk"))
+    kept(f"have too little good data left on {HOSTS[1]}:", "allow: [stale_source]")
+    kill_brick(glusterds, 2, name)
+    kept(f"brick {HOSTS[1]}:", "is offline")
+    disk.rename(brick)
+    start_bricks(glusterds, name)
+    glusterds.xml("volume", "reset", name, "cluster.self-heal-daemon")
+    assert gate(glusterds, volumes=[name])["healthy"]
+    read_back(glusterds, name, 2)
+
+    for wanted, word, path in ((reset, "reset", bricks[0]["path"]), (swapped, "replace", to["path"])):
+        kill_brick(glusterds, 1, name)
+        shutil.rmtree(brick)
+        files(glusterds, name, 4)
+        done = both(lambda *, check=False, wanted=wanted: volumes(glusterds, wanted, check=check))
+        assert done["actions"][0].startswith(f"{word} brick {HOSTS[0]}:")
+        assert gate(glusterds, volumes=[name])["healthy"]
+        read_back(glusterds, name, 4)
+        assert (Path(path) / "file3").read_text() == "3\n" * 1000
+        assert (Path(bricks[2]["path"]) / "file3").read_bytes() == b""
+
+
 def test_other_layouts(glusterds: Glusterds) -> None:
     arbiter = {"name": "arb", "replica": 3, "arbiter": 1, "bricks": glusterds.bricks("arb"), "state": "present"}
     dispersed = {"name": "disp", "disperse": 3, "redundancy": 1, "bricks": glusterds.bricks("disp"), "state": "present"}
@@ -574,7 +624,7 @@ def test_a_volume_is_stopped_and_deleted_when_allowed_and_its_bricks_are_not_tak
 
 
 def test_hosts_leave_the_pool_when_they_hold_nothing(glusterds: Glusterds) -> None:
-    gone = ("gv1", "opn", "two", "arb", "arb2", "one", "disp", "disp2")
+    gone = ("gv1", "opn", "two", "arb", "arb2", "arbd", "one", "disp", "disp2")
     ended = [{"name": name, "state": "absent", "allow": ["delete"]} for name in gone]
     both(lambda *, check=False: volumes(glusterds, *ended, check=check))
     wanted = {"peers": [HOSTS[2]], "state": "absent", **glusterds.params()}
