@@ -43,6 +43,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
     lacks_names,
     parse_pid,
 )
+from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.troubles import data_bricks
 from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster.volumes import Volumes
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
@@ -55,6 +56,8 @@ USUAL = Directory(exists=True, on_root=False, is_mountpoint=False, volume_id="")
 READS = (["pool", "list"], ["volume", "info"], ["volume", "status"], ["volume", "heal"])
 Change = Callable[[Cluster], Cluster]
 Answers = dict[str, str | list[str]]
+# The name of a list, and how many of its entries the bricks of some nodes had at that time.
+Recorded = tuple[str, dict[str, int]]
 
 
 @pytest.fixture(autouse=True, params=["10.3", "11.1"])
@@ -64,11 +67,12 @@ def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def text(name: str) -> str:
-    return (FOLDER["release"] / "moving" / f"{name}.xml").read_text()
+    """Return a recording, of a volume whose bricks move if no folder is named."""
+    return (FOLDER["release"] / (name if "/" in name else f"moving/{name}")).with_suffix(".xml").read_text()
 
 
 class Fake:
-    """A gluster command that answers with recordings, a list of them one after the other."""
+    """A gluster command that answers with recordings or XML, a list of them one after the other."""
 
     def __init__(self, **answers: str | list[str]) -> None:
         self.asked: list[list[str]] = []
@@ -85,7 +89,7 @@ class Fake:
         self.asked.append(words)
         found = self._answers.get(" ".join([*words[:2], *words[-1:]]), self._answers.get(" ".join(words[:2]), "ok"))
         name = found if isinstance(found, str) else found.pop(0)
-        return Completed(0, (FOLDER["release"] / "start.xml").read_text() if name == "ok" else text(name), "")
+        return Completed(0, name if name.startswith("<") else text("./start" if name == "ok" else name), "")
 
     @property
     def changes(self) -> list[list[str]]:
@@ -774,7 +778,7 @@ SET = {f"{node}:/bricks/gv0/brick" for node in NODES}
 
 
 def test_names_that_a_brick_lacks(tmp_path: Path) -> None:
-    known = ET.fromstring((RELEASES / "11.1" / "heal_names.xml").read_text())
+    known = ET.fromstring(text("./heal_names"))
     for count in known.iter("numberOfEntries"):
         count.text = (count.text or "").replace("-", "0")
     gfids = sorted({file.get("gfid", "") for file in known.iter("file")})
@@ -785,7 +789,7 @@ def test_names_that_a_brick_lacks(tmp_path: Path) -> None:
         place.mkdir(parents=True)
         (place / gfid).touch()
     assert not lacks_names(known, str(tmp_path), SET)
-    assert lacks_names(ET.fromstring((RELEASES / "11.1" / "heal_names.xml").read_text()), str(tmp_path), SET)
+    assert lacks_names(ET.fromstring(text("./heal_names")), str(tmp_path), SET)
     assert lacks_names(known, str(tmp_path), SET | {"node4:/bricks/gv0/brick"})
     # What another set lacks says nothing of this one: its bricks have other names, and one of them may be dead.
     (bricks,) = known.iter("bricks")
@@ -802,7 +806,7 @@ def test_names_that_a_brick_lacks(tmp_path: Path) -> None:
 
 
 def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path) -> None:
-    recorded = (RELEASES / "11.1" / "heal_names.xml").read_text()
+    recorded = text("./heal_names")
     answers = [recorded, text("status"), "Launching heal operation has been successful"]
     asked: list[list[str]] = []
 
@@ -818,7 +822,7 @@ def test_the_daemon_is_told_to_look_again_while_names_are_missing(tmp_path: Path
 
 def test_names_are_not_waited_for_while_no_daemon_brings_them(tmp_path: Path) -> None:
     crashed = down(text("status"), "Self-heal")
-    answers = [(RELEASES / "11.1" / "heal_names.xml").read_text(), crashed, text("heal")]
+    answers = [text("./heal_names"), crashed, text("heal")]
     asked: list[list[str]] = []
 
     def run(argv: Sequence[str], **_: Any) -> Completed:
@@ -1006,6 +1010,97 @@ def test_split_brain_keeps_a_dead_brick(tmp_path: Path) -> None:
 
 DATA, ARBITER = "node2:/bricks/b1/brick", "node3:/bricks/b1/brick"
 TOO_LITTLE = f"2 entries that wait to be healed have too little good data left on {DATA}"
+ARBITRATED = {"arbiter": 1}
+DISPERSED = {"disperse": 3, "redundancy": 1}
+
+
+def reset_dead(run: Fake, wanted: dict[str, Any], work: Path, *allow: str) -> _engine.Plan[Cluster]:
+    """Plan the reset of a dead brick, on its host."""
+
+    def there(state: Cluster) -> Cluster:
+        return replace(state, peers=tuple(replace(peer, local=True) for peer in state.peers))
+
+    site = Site(run, {**wanted, "allow": list(allow)}, work, there)
+    return site.plan(site.read())
+
+
+def arbitrated(state: str = "", *lists: str) -> Fake:
+    """Return a gluster with a volume whose last brick is an arbiter.
+
+    :param state: ``_dead``: its first brick is; ``_stale``: and the second lacks what was written last;
+        ``_arbiter_dead``: its last one is.
+    :param lists: what ``heal info`` answers, one after the other.
+    """
+    answers: Answers = {
+        "pool list": "arbiter/pool",
+        "volume info": "arbiter/info",
+        "volume status": f"arbiter/status{state}",
+        "volume heal": f"arbiter/heal{state}",
+        "volume heal info": list(lists),
+    }
+    return Fake(**answers)
+
+
+def fewer(name: str, **kept: int) -> str:
+    """Return a recorded answer of ``heal info`` with the first entries alone: so many on the brick of each node."""
+    root = ET.fromstring(text(name))
+    for brick in root.iter("brick"):
+        count = kept.get((brick.findtext("name") or "").partition(":")[0])
+        if count is not None:
+            for file in brick.findall("file")[count:]:
+                brick.remove(file)
+            for number in brick.iter("numberOfEntries"):
+                number.text = str(count)
+    return ET.tostring(root, encoding="unicode")
+
+
+def test_a_volume_with_an_arbiter_is_as_declared(tmp_path: Path) -> None:
+    site = Site(arbitrated(), item("b1", **ARBITRATED), tmp_path)
+    state = site.read()
+    (have,) = state.volumes.values()
+    assert site.plan(state).steps == [] and (have.status, have.layout) == ("started", Layout(3, arbiter=1))
+    assert len(state.online) == len(state.healers) == 3
+    told = ET.fromstring(text("arbiter/info")).iter("brick")
+    assert [brick.findtext("isArbiter") for brick in told] == ["0", "0", "1"]
+    assert str(have.bricks[2]) == ARBITER and DATA in map(str, data_bricks(have.bricks, have))
+    heals = with_heals(Cli(arbitrated(), str(tmp_path), "", 0), state, ["gv2"]).heals["gv2"]
+    assert heals == dict.fromkeys(map(str, have.bricks), Heal(0, 0))
+
+
+UNKNOWN_LACK = f"what {DATA} may lack is unknown: heal gv2 info has no list of"
+
+
+@pytest.mark.parametrize(
+    ("state", "earlier", "later", "why"),
+    [
+        ("_dead", ("dead", {}), ("dead", {}), ""),
+        # What is written between two looks, or between two bricks of one, comes to the lists of both.
+        ("_dead", ("dead", {"node2": 0, "node3": 1}), ("dead", {"node2": 1}), ""),
+        ("_stale", ("stale", {}), ("stale", {}), TOO_LITTLE),
+        ("_dead", ("no_arbiter", {}), ("no_arbiter", {}), UNKNOWN_LACK),
+        # Gluster answers with a failure then.
+        ("_stale", ("arbiter_alone", {}), ("arbiter_alone", {}), f"{UNKNOWN_LACK} {DATA}, {ARBITER}"),
+    ],
+    ids=["both", "written meanwhile", "stale", "no arbiter", "no data brick"],
+)
+def test_what_a_data_brick_lacks_keeps_the_dead_one_beside_an_arbiter(
+    tmp_path: Path, state: str, earlier: Recorded, later: Recorded, why: str
+) -> None:
+    lists = [fewer(f"arbiter/names_{name}", **kept) for name, kept in (earlier, later)]
+    run = arbitrated(state, *lists)
+    found = reset_dead(run, item("b1", **ARBITRATED, reset=places("b1")[:1]), tmp_path)
+    assert run.asked[3:] == [["volume", "heal", "gv2", "info", "summary"], *[["volume", "heal", "gv2", "info"]] * 2]
+    assert len(found.refusals) == bool(why)
+    for refusal in found.refusals:
+        assert why in refusal and "is dead and is not reset while" in refusal and "allow: [stale_source]" in refusal
+
+
+def test_what_only_a_dead_brick_had_is_given_up_by_name_and_an_arbiter_had_nothing(tmp_path: Path) -> None:
+    for state, dead, allow in (("_stale", 0, "stale_source"), ("_arbiter_dead", 2, "delete")):
+        run, brick = arbitrated(state), places("b1")[dead]
+        found = reset_dead(run, item("b1", **ARBITRATED, reset=[brick]), tmp_path, allow)
+        assert found.refusals == [] and found.steps[0].sentence.startswith(f"reset brick {brick['host']}:")
+        assert run.asked[3:] == [["volume", "heal", "gv2", "info", "summary"]]
 
 
 def listed(**entries: str) -> str:
@@ -1019,10 +1114,6 @@ def listed(**entries: str) -> str:
     return f"<cliOutput><healInfo><bricks>{''.join(bricks)}</bricks></healInfo><opRet>0</opRet></cliOutput>"
 
 
-ARBITRATED = {"arbiter": 1}
-DISPERSED = {"disperse": 3, "redundancy": 1}
-
-
 class Degraded(Fake):
     """A gluster of whose volume the first brick of a node is dead.
 
@@ -1030,7 +1121,7 @@ class Degraded(Fake):
     :param layout: of its sets.
     """
 
-    def __init__(self, dead: str, *lists: str, layout: Mapping[str, int] = ARBITRATED) -> None:
+    def __init__(self, dead: str, *lists: str, layout: Mapping[str, int]) -> None:
         super().__init__()
         self._layout = {"replica": 3 if "disperse" not in layout else 1, **layout}
         self._dead = re.compile(rf"(<hostname>{dead}<.*?<status>)1<", re.DOTALL)
@@ -1046,50 +1137,6 @@ class Degraded(Fake):
         return replace(done, stdout=self._dead.sub(r"\g<1>0<", told, count=1) if "volStatus" in told else told)
 
 
-def reset_dead(
-    run: Degraded, brick: dict[str, str], work: Path, *allow: str, layout: Mapping[str, int] = ARBITRATED
-) -> _engine.Plan[Cluster]:
-    """Plan the reset of a dead brick, on its host."""
-
-    def there(state: Cluster) -> Cluster:
-        return replace(state, peers=tuple(replace(peer, local=True) for peer in state.peers))
-
-    site = Site(run, item("b1", "b2", **layout, reset=[brick], allow=list(allow)), work, there)
-    return site.plan(site.read())
-
-
-@pytest.mark.parametrize(
-    ("earlier", "later", "why"),
-    [
-        (listed(node2="ab", node3="ab"), listed(node2="ab", node3="ab"), ""),
-        # What is written between two looks, or between two bricks of one, comes to the lists of both.
-        (listed(node2="", node3="a"), listed(node2="ab", node3="abc"), ""),
-        (listed(node2="a", node3="abc"), listed(node2="a", node3="abc"), TOO_LITTLE),
-        (listed(node2="", node3="-"), listed(node2="", node3="-"), f"what {DATA} may lack is unknown"),
-        (listed(node2="-", node3="a"), listed(node2="-", node3="a"), f"what {DATA} may lack is unknown"),
-        (listed(), listed(), f"has no list of {DATA}, {ARBITER}"),
-    ],
-    ids=["both", "written meanwhile", "stale", "no arbiter", "no data brick", "no answer"],
-)
-def test_what_a_data_brick_lacks_keeps_the_dead_one_beside_an_arbiter(
-    tmp_path: Path, earlier: str, later: str, why: str
-) -> None:
-    run = Degraded("node1", earlier, later)
-    found = reset_dead(run, places("b1")[0], tmp_path)
-    assert run.asked[3:] == [["volume", "heal", "gv2", "info", "summary"], *[["volume", "heal", "gv2", "info"]] * 2]
-    assert len(found.refusals) == bool(why)
-    for refusal in found.refusals:
-        assert why in refusal and "is dead and is not reset while" in refusal and "allow: [stale_source]" in refusal
-
-
-def test_what_only_a_dead_brick_had_is_given_up_by_name_and_an_arbiter_had_nothing(tmp_path: Path) -> None:
-    for dead, brick, allow in (("node1", places("b1")[0], "stale_source"), ("node3", places("b1")[2], "delete")):
-        run = Degraded(dead)
-        found = reset_dead(run, brick, tmp_path, allow)
-        assert found.refusals == [] and found.steps[0].sentence.startswith(f"reset brick {dead}:")
-        assert run.asked[3:] == [["volume", "heal", "gv2", "info", "summary"]]
-
-
 @pytest.mark.parametrize(
     ("lists", "why"),
     [
@@ -1101,7 +1148,7 @@ def test_what_only_a_dead_brick_had_is_given_up_by_name_and_an_arbiter_had_nothi
 )
 def test_a_dead_fragment_stays_while_the_others_are_too_few_for_an_entry(tmp_path: Path, lists: str, why: str) -> None:
     run = Degraded("node1", lists, lists, layout=DISPERSED)
-    found = reset_dead(run, places("b1")[0], tmp_path, layout=DISPERSED)
+    found = reset_dead(run, item("b1", "b2", **DISPERSED, reset=places("b1")[:1]), tmp_path)
     assert len(found.refusals) == bool(why) and all(why in refusal for refusal in found.refusals)
 
 
@@ -1109,18 +1156,13 @@ def test_a_dead_brick_stays_while_what_its_only_copy_lacks_is_unknown(tmp_path: 
     two = {"replica": 2}
     for allow, why in (([], f"{DATA} is the only other copy, and may lack data"), (["stale_source"], "")):
         run = Degraded("node1", listed(node2=""), listed(node2=""), layout=two)
-        found = reset_dead(run, places("b1")[0], tmp_path, "replica_change", *allow, layout=two)
+        wanted = item("b1", "b2", **two, reset=places("b1")[:1])
+        found = reset_dead(run, wanted, tmp_path, "replica_change", *allow)
         assert len(found.refusals) == bool(why) and all(why in refusal for refusal in found.refusals)
 
 
-def test_the_list_of_a_volume_whose_gluster_gives_none_is_unknown(tmp_path: Path) -> None:
-    answer = "<cliOutput><opRet>-1</opRet><opErrstr>Commit failed</opErrstr></cliOutput>"
-    (why,) = reset_dead(Degraded("node1", answer, answer), places("b1")[0], tmp_path).refusals
-    assert f"what {DATA} may lack is unknown" in why
-
-
 def test_the_lists_of_bricks() -> None:
-    lists = parse_lists(ET.fromstring((RELEASES / "11.1" / "heal_names.xml").read_text()))
+    lists = parse_lists(ET.fromstring(text("./heal_names")))
     assert {name.partition(":")[0]: len(gfids) for name, gfids in lists.items()} == {"node1": 4, "node2": 4}
 
 

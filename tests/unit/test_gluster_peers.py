@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts that leave a pool, and one that comes back as itself, on what GlusterFS 10.3 really answers and writes."""
+"""Hosts that leave a pool, and one that comes back as itself, on what GlusterFS 10.3 and 11.1 really answer."""
 
 from __future__ import annotations
 
@@ -19,10 +19,17 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
-RECORDED = Path(__file__).parent / "recorded" / "gluster" / "10.3"
+RELEASES = Path(__file__).parent / "recorded" / "gluster"
+FOLDER: dict[str, Path] = {}
 OLD = "2278f0d2-2405-4f4c-8d12-0ed79d12fe7d"
 NEW = "70d26773-4cf2-43ac-a443-d600079deee8"
 PEERS = {"node1": "0cce4662-9892-4825-b45f-e8d6e00edd60", "node3": OLD}
+
+
+@pytest.fixture(autouse=True, params=["10.3", "11.1"])
+def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs on what each release answered."""
+    monkeypatch.setitem(FOLDER, "release", RELEASES / request.param)
 
 
 class Fake:
@@ -35,7 +42,7 @@ class Fake:
     def __call__(self, argv: Sequence[str], **_: Any) -> Completed:
         words = [word for word in argv[1:] if not word.startswith("-")]
         self.asked.append(words)
-        text = (RECORDED / f"{self._answers[words[0]]}.xml").read_text()
+        text = (FOLDER["release"] / f"{self._answers[words[0]]}.xml").read_text()
         for detached in (asked[2] for asked in self.asked if asked[:2] == ["peer", "detach"]):
             text = re.sub(rf"<peer>(?:(?!</peer>).)*<hostname>{detached}<.*?</peer>", "", text, flags=re.DOTALL)
         return Completed(0, text, "")
@@ -164,7 +171,7 @@ class Fetching(Systemd):
             return super().__call__(argv, **options)
         self.asked.append("volumes")
         answer = self._answers.pop(0)
-        return Completed(0, (RECORDED / f"{answer}.xml").read_text() if answer else "Connection failed", "")
+        return Completed(0, (FOLDER["release"] / f"{answer}.xml").read_text() if answer else "Connection failed", "")
 
 
 def test_glusterd_is_started_once_more_when_it_has_the_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
