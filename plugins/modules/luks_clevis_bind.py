@@ -81,7 +81,8 @@ options:
         description:
           - UUID of the LUKS2 header that V(absent) erases with all its keyslots, and all copies of it in
             O(header_backup_dir). Everything on the disk is lost, what was written over a part of the header included.
-            Refused when the disk carries another one, is in use, or when the header is on another disk.
+            Refused when the disk carries another one, is in use, or when the header is on another disk; and when there
+            are copies of the header, and the disk is not there, or holds something else.
           - Where cryptsetup cannot read the header any more, zeros are written wherever one may have keyslots, which
             is in the first 136 MiB.
         type: str

@@ -321,6 +321,20 @@ def test_erase_leaves_no_copy_of_a_header(wish: Wish[Policy]) -> None:
     assert [path.name for path in backup.parent.iterdir()] == ["gv1-before-restore.raw"]
 
 
+@pytest.mark.parametrize("formatted", [False, True])
+def test_what_was_not_erased_is_not_said_to_be(wish: Wish[Policy], tmp_path: Path, formatted: bool) -> None:
+    backup, other = saved(wish), tmp_path / "other.img"
+    if formatted:
+        subprocess.run(["mke2fs", "-q", blank_disk(other)], check=True)
+    wanted = replace(wish, device=str(other), state="absent", erase=backup.stem[-36:])
+    for check in (True, False):
+        with pytest.raises(Refused, match=f"{backup} is a copy, was not erased; compare device and erase"):
+            converge(wanted, check=check)
+    assert backup.exists() and opens(Path(wish.device))
+    backup.unlink()
+    assert converge(wanted)["actions"] == []
+
+
 def test_copies_that_others_may_read_are_covered(wish: Wish[Policy]) -> None:
     backup, wish, copies = with_copies(wish)
     other = backup.with_name("of-somebody.img")

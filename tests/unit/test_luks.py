@@ -459,7 +459,7 @@ def test_absent_closes_and_erases_only_what_is_named() -> None:
     half = luks.Disk("damaged", GIB, ("crypto_LUKS",), uuid=UUID, left_backups=kept.left_backups)
     assert planned(half, named) == [ERASE, forget]
     assert planned(luks.Disk("blank", GIB, left_backups=kept.left_backups), named) == [forget]
-    assert planned(luks.Disk("foreign", GIB, ("xfs",), left_backups=kept.left_backups), named) == []
+    assert planned(luks.Disk("foreign", GIB, ("xfs",)), named) == planned(luks.Disk("missing"), named) == []
     assert planned(luks.Disk("blank", GIB), named) == []
 
 
@@ -480,6 +480,11 @@ def test_erase_is_refused() -> None:
     elsewhere = {"luks-b": UUID.replace("-", "")}
     blank = luks.Disk("blank", GIB, left_backups=("/backup/x",))
     assert "is open as luks-b; compare device and erase" in refusals(blank, named, mappers=elsewhere)
+    for there, kind, signatures in (("does not exist", "missing", ()), ("holds xfs", "foreign", ("xfs",))):
+        unlike = luks.Disk(kind, signatures=signatures, left_backups=("/backup/x",))
+        assert f"/dev/a {there}, and the header {UUID}, of which /backup/x is a copy, was not erased" in refusals(
+            unlike, named
+        )
 
 
 def test_force_wipe() -> None:

@@ -88,7 +88,8 @@ class DiskPlan(Generic[Policy]):
     def _refusals(self) -> list[str]:
         wish, disk = self.wish, self.disk
         if disk.kind == "missing":
-            return [] if wish.state == "absent" else ["does not exist; check the path and the cable"]
+            away = "does not exist; check the path and the cable"
+            return self._erase_refusals() if wish.state == "absent" else [away]
         foreign = self._damage_refusals() + self._foreign_refusals()
         if foreign:
             return foreign
@@ -171,7 +172,15 @@ class DiskPlan(Generic[Policy]):
         if disk.left_backups and disk.uuid != wish.erase:
             others = [device for device, other in self.state.disks.items() if other.uuid == wish.erase]
             others += filter(None, [self.reader.elsewhere(wish.erase, wish.device)])
-            return [f"does not carry {wish.erase}, which is on {others[0]}; compare device and erase"] if others else []
+            if others:
+                return [f"does not carry {wish.erase}, which is on {others[0]}; compare device and erase"]
+            # Copies are the last that goes: on a blank disk a killed run is completed, anything else is another disk.
+            if disk.kind != "blank":
+                found = "does not exist" if disk.kind == "missing" else f"holds {', '.join(disk.signatures)}"
+                return [
+                    f"{found}, and the header {wish.erase}, of which {disk.left_backups[0]} is a copy, was not erased; "
+                    "compare device and erase; when that disk is gone for good, delete the copies by hand"
+                ]
         return []
 
     def _mapper_refusals(self) -> list[str]:
