@@ -142,6 +142,18 @@ def test_an_older_header_does_not_replace_the_backup_of_a_newer_one(wish: Wish[P
     assert opens(backup, RECOVERY) and "warnings" not in again
 
 
+def test_an_older_header_is_told_though_a_run_was_killed_in_between(wish: Wish[Policy]) -> None:
+    former = former_of(wish)
+    backup = saved(changed_passphrase(wish))
+    bring_back(former, wish)
+    aside = backup.with_name(f"{backup.stem}-aside-{digest(backup)[:12]}.raw")
+    # What a run that was killed, or had no room for its backup, has done so far.
+    backup.rename(aside)
+    (warning,) = settle(wish)["warnings"]
+    assert f"{wish.device} carries an older header" in warning and f"--header-backup-file {aside} " in warning
+    assert "warnings" not in converge(wish)
+
+
 def test_a_header_with_the_volume_key_of_before_a_reencryption_is_refused(wish: Wish[Policy]) -> None:
     former = former_of(wish)
     cryptsetup("reencrypt", "--force-offline-reencrypt", "--key-file", "-", *CHEAP_KEYS, wish.device)

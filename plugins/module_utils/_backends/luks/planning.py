@@ -20,6 +20,7 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.luks.mo
     Disk,
     Json,
     Policy,
+    Rival,
     State,
     Wish,
 )
@@ -111,7 +112,7 @@ class DiskPlan(Generic[Policy]):
             "with a key that is not its own. With the disk closed, cryptsetup luksHeaderRestore --header-backup-file "
             f"{rival.path} {wish.device} brings the newer one back; if the older one is right, move that file away"
             for rival in disk.rivals
-            if rival.newer and rival.other_key
+            if rival.newer and rival.other_key and rival.path != rival.aside
         ]
         if disk.holds_backups:
             found.append(f"carries {self.reader.backup_dir} itself; keep header backups on another disk")
@@ -234,22 +235,26 @@ class DiskPlan(Generic[Policy]):
         """Return the steps that keep what a backup of this header would replace; they come before it."""
         steps = []
         for rival in self.disk.rivals:
+            if rival.newer and (rival.path != rival.aside or not self.was.saved):
+                # Once more when a run was killed before its own backup: the warning went with it.
+                self._tell_older(rival)
             if rival.path == rival.aside or (self.wish.remove_passphrase and not rival.newer):
                 continue
             lost = f"has keyslot {_listed(rival.lost)}, lost since on {self.wish.device}"
             why = f"is newer than the header of {self.wish.device}" if rival.newer else lost
             step = partial(self.changer.put_aside, rival)
             steps.append(Step(f"keep {rival.path}, which {why}, as {rival.aside}", step))
-            if rival.newer:
-                self._warn(
-                    "carries an older header than this node has kept: keys that were removed since open it again, and "
-                    "those that were added do not. With the disk closed, cryptsetup luksHeaderRestore "
-                    f"--header-backup-file {rival.aside} {self.wish.device} brings the newer one back",
-                    " ",
-                )
         left = (replace(rival, path=rival.aside) for rival in self.disk.rivals)
         self.disk = replace(self.disk, rivals=tuple(left))
         return steps
+
+    def _tell_older(self, rival: Rival) -> None:
+        self._warn(
+            "carries an older header than this node has kept: keys that were removed since open it again, and those "
+            "that were added do not. With the disk closed, cryptsetup luksHeaderRestore "
+            f"--header-backup-file {rival.aside} {self.wish.device} brings the newer one back",
+            " ",
+        )
 
     def _tell_lost(self) -> None:
         """Warn of a passphrase that opens nothing any more, as far as that is known without trying it in each run."""

@@ -241,7 +241,7 @@ class Reader:
         others = [path for path in self.backups(uuid) if str(path) != saved]
         asides = sorted(self.backup_dir.glob(f"*-{glob.escape(uuid)}{ASIDE.format('*')}"))
         found = [self._rival(path, _aside(path), device, data) for path in others]
-        found += [replace(self._rival(path, path, device, data), newer=False) for path in asides]
+        found += [self._rival(path, path, device, data) for path in asides]
         return tuple(rival for rival in found if rival.newer or rival.lost)
 
     def _rival(self, path: Path, aside: Path, device: str, data: Json) -> Rival:
