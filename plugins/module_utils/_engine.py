@@ -99,7 +99,14 @@ def converge(resource: Resource[State], *, check: bool, done: list[str]) -> dict
     after = plan.predicted if plan.steps else before
     if plan.steps and not check:
         for step in plan.steps:
-            step.apply()
+            try:
+                step.apply()
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                raise ClusterError(
+                    f"could not {step.sentence}: {where}{error.strerror or error}; see that its filesystem has room "
+                    "and can be written to"
+                ) from error
             done.append(step.sentence)
         after = resource.read()
         left = resource.plan(after)

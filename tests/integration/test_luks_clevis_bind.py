@@ -610,6 +610,13 @@ def test_refusals_change_nothing(tangs: list[Tang], disks: list[Path], spoil: An
     assert not (disks[0].parent / "headers").exists()
 
 
+def test_backups_that_cannot_be_written_leave_a_disk_as_it_was(disks: list[Path]) -> None:
+    before = digest(disks[0])
+    failed = direct("luks_clevis_bind", params([disks[0]], None, header_backup_dir="/sys/kernel"))
+    assert failed["failed"] and f"could not format {disks[0]}" in failed["msg"] and "/sys/kernel/luks-" in failed["msg"]
+    assert failed["changed"] is False and digest(disks[0]) == before
+
+
 def test_a_damaged_header_is_named_and_never_wiped(disks: list[Path]) -> None:
     disk = disks[0]
     wanted = params([disk], None)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 from ansible_collections.personal.cluster.plugins.module_utils._engine import Plan, Step, converge
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, NotYet, Refused
+
+FULL = 9
 
 
 @dataclass
@@ -36,6 +40,8 @@ class Numbers:
     def _add(self, number: int) -> None:
         if number < 0:
             raise ClusterError(f"{number} is negative")
+        if number == FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/numbers")
         if number not in self.broken:
             self.world.add(number)
 
@@ -79,6 +85,13 @@ def test_a_failed_step_reports_the_steps_before_it_and_a_rerun_goes_on() -> None
     assert done == []
     resource.wanted = frozenset({5})
     assert converge(resource, check=False, done=done)["changed"] and done == ["add 5"]
+
+
+def test_a_step_that_cannot_write_is_named_with_what_it_could_not_write() -> None:
+    done: list[str] = []
+    with pytest.raises(ClusterError, match="could not add 9: /numbers: No space left on device"):
+        converge(Numbers(frozenset({8, FULL}), set()), check=False, done=done)
+    assert done == ["add 8"]
 
 
 def test_a_missing_tool_is_planned_from_nothing_in_check_mode_only() -> None:
