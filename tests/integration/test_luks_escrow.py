@@ -532,3 +532,32 @@ def test_escrow_keeps_the_secret_that_opens_the_disks(tmp_path: Path, other: dic
     folder = plain(str(tmp_path / "state" / "escrow.tar.gpg"), tmp_path / "plain")
     assert sorted(path.name for path in (folder / "secrets").iterdir()) == ["backup-passphrase", "recovery-key"]
     assert (folder / "secrets" / "recovery-key").read_text() == "a key for recovery"
+
+
+@pytest.mark.long
+def test_escrow_keeps_the_recovery_keys_of_all_nodes(tmp_path: Path) -> None:
+    disks = site(tmp_path)
+    inventory = json.loads((tmp_path / "inventory.json").read_text())
+    nodes = inventory["all"]["children"]["nodes"]["hosts"]
+    nodes["node2"] |= {"encryption_keyfile": "/root/key", "encryption_recovery_key": "a key of node2"}
+    (tmp_path / "inventory.json").write_text(json.dumps(inventory))
+    add_key(disks["node2"], "a key of node2")
+    save_headers(tmp_path, disks)
+    rc, said, _ = run_play(tmp_path, "escrow")
+    assert rc == 0, said
+    secrets = plain(str(tmp_path / "state" / "escrow.tar.gpg"), tmp_path / "one") / "secrets"
+    names = sorted(path.name for path in secrets.iterdir())
+    assert names == ["backup-passphrase", "recovery-key", "recovery-passphrase"]
+    assert (secrets / "recovery-key").read_text() == "a key of node2"
+
+    nodes["node1"] |= {"encryption_keyfile": "/root/key", "encryption_recovery_key": "a key of node1"}
+    (tmp_path / "inventory.json").write_text(json.dumps(inventory))
+    add_key(disks["node1"], "a key of node1")
+    save_headers(tmp_path, disks)
+    rc, said, _ = run_play(tmp_path, "escrow", "--limit", "node2")
+    assert rc == 0, said
+    rc, said, _ = run_play(tmp_path, "escrow", "-e", "purge=true")
+    assert rc == 0, said
+    secrets = plain(str(tmp_path / "state" / "escrow.tar.gpg"), tmp_path / "two") / "secrets"
+    for node in disks:
+        assert (secrets / f"recovery-key-{node}").read_text() == f"a key of {node}"

@@ -37,7 +37,7 @@ secrets/                a file each
 
 A disk of that UUID and size gets its header back, by hand, with
     cryptsetup luksHeaderRestore --header-backup-file headers/HOST/DISK.img /dev/DISK
-and opens with what is in secrets/recovery-passphrase or secrets/recovery-key
+and opens with what is in secrets/recovery-passphrase or secrets/recovery-key (-HOST where each has its own)
     cryptsetup open /dev/DISK luks-DISK
 """
 
