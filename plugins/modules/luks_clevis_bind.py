@@ -247,6 +247,7 @@ options:
         back to life. What its keyslots hold is compared in each run, and a backup that differs is made anew.
       - A backup that is newer than the header of its disk, which was restored then, is kept as
         C(NAME-UUID-aside-DIGEST.raw). When its volume key is another one, the disk is refused.
+      - An older one with another volume key is kept so too, as after C(cryptsetup reencrypt).
       - So is one kept with a keyslot that the disk has lost, by damage or by hand, unless O(remove_passphrase) is set.
         While there is such a file, each run tries the given keys, and warns when none opens the disk.
       - What is kept aside goes with the first backup after 30 days, unless the given keys do not replace it.

@@ -163,9 +163,24 @@ def test_a_header_with_the_volume_key_of_before_a_reencryption_is_refused(wish: 
     for wanted in (wish, replace(wish, recovery=Key(RECOVERY))):
         with pytest.raises(Refused, match=f"an older header than {backup}, with another volume key"):
             converge(wanted)
-    assert digest(backup) == later and [*backup.parent.iterdir()] == [backup]
+    aside = backup.with_name(f"{backup.stem}-aside-{digest(former)[:12]}.raw")
+    assert digest(backup) == later and sorted(backup.parent.iterdir()) == [aside, backup]
     bring_back(backup, wish)
     assert settle(wish)["actions"] == []
+
+
+def test_a_header_with_another_volume_key_is_kept_however_often_the_disk_was_changed(wish: Wish[Policy]) -> None:
+    former = former_of(wish)
+    cryptsetup("reencrypt", "--force-offline-reencrypt", "--key-file", "-", *CHEAP_KEYS, wish.device)
+    backup = saved(wish)
+    later = digest(backup)
+    bring_back(former, wish)
+    for priority in ("prefer", "normal") * 7:
+        cryptsetup("config", "--priority", priority, "--key-slot", "0", wish.device)
+    done = settle(wish)
+    aside = backup.with_name(f"{backup.stem}-aside-{later[:12]}.raw")
+    assert done["actions"][0] == f"keep {backup}, which has another volume key than {wish.device}, as {aside}"
+    assert digest(aside) == later
 
 
 def tear(disk: Path, before: bytes, place: str) -> None:

@@ -176,7 +176,7 @@ class Binding:
 class Rival:
     """A backup that must not be lost to the present header of its disk.
 
-    ``aside`` is the name that it gets then, or has already. It is ``newer``, and with ``other_key`` of another volume
+    ``aside`` is the name that it gets then, or has already. It is ``newer``, or with ``other_key`` of another volume
     key; or it has keyslots that the disk has ``lost``, those of bindings left aside.
     """
 

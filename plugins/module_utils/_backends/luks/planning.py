@@ -238,10 +238,12 @@ class DiskPlan(Generic[Policy]):
             if rival.newer and (rival.path != rival.aside or not self.was.saved):
                 # Once more when a run was killed before its own backup: the warning went with it.
                 self._tell_older(rival)
-            if rival.path == rival.aside or (self.wish.remove_passphrase and not rival.newer):
+            if rival.path == rival.aside or (self.wish.remove_passphrase and rival.lost and not rival.newer):
                 continue
-            lost = f"has keyslot {_listed(rival.lost)}, lost since on {self.wish.device}"
-            why = f"is newer than the header of {self.wish.device}" if rival.newer else lost
+            # Which of two volume keys is that of the data, no header tells.
+            lost = f"has keyslot {_listed(rival.lost)}, lost since on"
+            other = "has another volume key than" if rival.other_key else lost
+            why = f"{'is newer than the header of' if rival.newer else other} {self.wish.device}"
             step = partial(self.changer.put_aside, rival)
             steps.append(Step(f"keep {rival.path}, which {why}, as {rival.aside}", step))
         left = (replace(rival, path=rival.aside) for rival in self.disk.rivals)

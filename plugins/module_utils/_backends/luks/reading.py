@@ -242,11 +242,13 @@ class Reader:
         asides = sorted(self.backup_dir.glob(f"*-{glob.escape(uuid)}{ASIDE.format('*')}"))
         found = [self._rival(path, _aside(path), device, data) for path in others]
         found += [self._rival(path, path, device, data) for path in asides]
-        return tuple(rival for rival in found if rival.newer or rival.lost)
+        return tuple(rival for rival in found if rival.newer or rival.lost or rival.other_key)
 
     def _rival(self, path: Path, aside: Path, device: str, data: Json) -> Rival:
         there = dumped(self._run, str(path))
         rival = Rival(str(path), str(aside), newer=sequence(metadata(str(path))) > sequence(metadata(device)))
+        if not there:
+            return rival
         if volume_keys(there) != volume_keys(data):
             return replace(rival, other_key=True)
         present, kept = areas(device, data).values(), areas(str(path), there)
