@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Snapshots of volumes, on answers of GlusterFS 10.3.
-
-glusterd was the real one; its LVM was a program that copied images, as the recording machine has no device mapper.
-"""
+"""Snapshots of volumes on thin LVs, on answers of GlusterFS 10.3 and 11.1 recorded in the lab."""
 
 from __future__ import annotations
 
@@ -24,13 +21,20 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 from ansible_collections.personal.cluster.plugins.module_utils._errors import ClusterError, Refused
 from ansible_collections.personal.cluster.plugins.module_utils._run import Completed
 
-RECORDED = Path(__file__).parent / "recorded" / "gluster" / "10.3" / "snapshots"
+RELEASES = Path(__file__).parent / "recorded" / "gluster"
+FOLDER: dict[str, Path] = {}
 HEALED = Heal(0, 0)
 CHANGES = ("create", "delete", "restore")
 
 
+@pytest.fixture(autouse=True, params=["10.3", "11.1"])
+def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs on what each release answered."""
+    monkeypatch.setitem(FOLDER, "release", RELEASES / request.param)
+
+
 def text(name: str) -> str:
-    return (RECORDED / f"{name}.xml").read_text()
+    return (FOLDER["release"] / "snapshots" / f"{name}.xml").read_text()
 
 
 class Fake:
@@ -46,7 +50,7 @@ class Fake:
         self.asked.append(words)
         if words[1] in CHANGES:
             self.there = words[1] == "create"
-            return Completed(0, text("create" if self.there else "delete"), "")
+            return Completed(0, text(words[1]), "")
         answers = {"pool": "pool", "volume": self._volume, "snapshot": "info" if self.there else "none"}
         return Completed(0, text(answers[words[0]]), "")
 
@@ -244,30 +248,35 @@ def test_only_pools_below_local_bricks_of_a_new_snapshot_are_looked_at(tmp_path:
 
 
 def test_a_host_without_lvm_is_named(tmp_path: Path) -> None:
+    # 11.1 tells what it knows without LVM, too.
+    without_lvm = (RELEASES / "10.3" / "snapshots" / "without_lvm.xml").read_text()
+
     def without(argv: Sequence[str], **_: Any) -> Completed:
-        name = {"pool": "pool", "volume": "volume_stopped"}.get(argv[-2], "without_lvm")
-        return Completed(0, text(name), "")
+        name = {"pool": "pool", "volume": "volume_stopped"}.get(argv[-2])
+        return Completed(0, text(name) if name else without_lvm, "")
 
     with pytest.raises(ClusterError, match="which is not on this host: install lvm2"):
         run(without, tmp_path, one("absent"))
 
 
-ALL = {"s1": {"volume": "sv", "created": "2026-11-28 12:31:40 +0000", "description": "before the upgrade"}}
+MADE = {"10.3": "2026-12-01 02:15:58 +0000", "11.1": "2026-12-01 00:47:37 +0000"}
 
 
 @pytest.mark.parametrize(
-    ("there", "volumes", "snapshots"),
-    [(True, [], ALL), (True, ["gone", "sv"], ALL), (True, ["gone"], {}), (False, [], {})],
+    ("there", "volumes", "names"),
+    [(True, [], ["s1"]), (True, ["gone", "sv"], ["s1"]), (True, ["gone"], []), (False, [], [])],
 )
-def test_what_snapshot_info_tells(tmp_path: Path, there: bool, volumes: list[str], snapshots: dict[str, Any]) -> None:
+def test_what_snapshot_info_tells(tmp_path: Path, there: bool, volumes: list[str], names: list[str]) -> None:
     fake = Fake(there)
+    one = {"volume": "sv", "created": MADE[FOLDER["release"].name], "description": "before the upgrade"}
+    snapshots = dict.fromkeys(names, one)
     assert told(Cli(fake, str(tmp_path), "", 0), volumes) == {"available": True, "snapshots": snapshots}
     assert fake.asked == [["snapshot", "info"]]
 
 
 def test_where_gluster_never_was_there_are_no_snapshots(tmp_path: Path) -> None:
     def silent(argv: Sequence[str], **_: Any) -> Completed:
-        return Completed(1, (RECORDED.parent / "no_daemon.xml").read_text(), "")
+        return Completed(1, (FOLDER["release"] / "no_daemon.xml").read_text(), "")
 
     cli = Cli(silent, str(tmp_path), "", 0)
     assert told(cli, []) == {"available": False, "snapshots": {}}
@@ -283,5 +292,6 @@ def test_where_gluster_never_was_a_check_lists_the_snapshot(tmp_path: Path) -> N
 
 
 def test_what_a_snapshot_leaves_on_its_volume_is_not_purged() -> None:
-    left = parse_volumes(ET.fromstring(text("volume")))["sv"]
-    assert left.snapshots == 2 and [name for name in left.options if may_be_purged(name)] == []
+    for name, snapshots in (("volume", 2), ("volume_stopped", 2), ("volume_restored", 0)):
+        left = parse_volumes(ET.fromstring(text(name)))["sv"]
+        assert left.snapshots == snapshots and [name for name in left.options if may_be_purged(name)] == []
