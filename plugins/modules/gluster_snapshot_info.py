@@ -11,7 +11,7 @@ short_description: Tell which snapshots of GlusterFS volumes there are
 version_added: 0.1.0
 description:
   - Returns the snapshots of the pool, whoever made them, with one call of gluster. Changes nothing.
-  - A host on which GlusterFS was never used has none. One without lvm2 cannot tell with GlusterFS 10.3, which is an error.
+  - A host on which GlusterFS was never used has none. One without lvm2 cannot tell (GlusterFS 10.3), which is an error.
 author: personal.cluster maintainers (@personal-cluster)
 extends_documentation_fragment: [personal.cluster.engine, personal.cluster.glusterd]
 options:

@@ -60,7 +60,7 @@ RETURN = r"""
 devices:
   description:
     - Each disk by its path, as M(personal.cluster.luks_clevis_bind) returns it, without C(policy_before)
-      and C(recovery_keyslot).
+      and C(recovery_keyslot). What C(policy), C(tang_keys) and C(header_backup) contain is said there.
   returned: always
   type: dict
   contains:
@@ -95,54 +95,10 @@ devices:
     policy:
       description: Policy of the binding in canonical form.
       type: dict
-      contains:
-        tang:
-          description: The one server that unlocks.
-          type: dict
-          returned: with one server
-          contains:
-            url:
-              description: Its base URL.
-              type: str
-        tpm2:
-          description: The TPM, when it unlocks alone.
-          type: dict
-          returned: with the TPM alone
-          contains:
-            pcr_bank:
-              description: Bank of the registers.
-              type: str
-              returned: with registers
-            pcr_ids:
-              description: Registers that must be as they were, as V(0,7).
-              type: str
-              returned: with registers
-        sss:
-          description: A threshold over several pins.
-          type: dict
-          returned: with several pins
-          contains:
-            t:
-              description: How many of the pins must answer.
-              type: int
-            pins:
-              description: Each pin, as a policy of its own.
-              type: list
-              elements: dict
     tang_keys:
       description: Server and key, for every server of the binding.
       type: list
       elements: dict
-      contains:
-        url:
-          description: Base URL of the server.
-          type: str
-        kid:
-          description: Thumbprint of its key that the binding was made with.
-          type: str
-        advertised:
-          description: Whether it still advertises that key; null when it did not answer.
-          type: bool
     rotated_keys:
       description: Keys of the binding that their server no longer advertises.
       type: list
@@ -158,13 +114,6 @@ devices:
     header_backup:
       description: The backup of the present header, null where there is none.
       type: dict
-      contains:
-        path:
-          description: Its path.
-          type: str
-        sha256:
-          description: Its SHA-256.
-          type: str
     unlocks:
       description: Whether the disk accepts what its bindings yield, as at boot.
       type: bool

@@ -18,18 +18,10 @@ from ansible_collections.personal.cluster.plugins.module_utils._backends.gluster
 # glusterd makes a directory of it: the commands with which a volume of another name is met concern all volumes.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,254}")
 # What the command line keeps for itself, and answers with how it is used.
-KEPT_NAMES = {
-    "all",
-    "volume",
-    "type",
-    "subvolumes",
-    "option",
-    "end-volume",
-    "volume_not_in_ring",
-    "description",
-    "force",
-}
-KEPT_NAMES |= {"help", "snap-max-hard-limit", "snap-max-soft-limit", "auto-delete", "activate-on-create"}
+KEPT_NAMES = (
+    *("all", "volume", "type", "subvolumes", "option", "end-volume", "volume_not_in_ring", "description", "force"),
+    *("help", "snap-max-hard-limit", "snap-max-soft-limit", "auto-delete", "activate-on-create"),
+)
 GROUP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 OPTION = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 # glusterd keeps an option as a line of a file, and does not start again when there is a line that it cannot read.
