@@ -683,7 +683,8 @@ def test_a_brick_is_reset_under_the_name_that_its_volume_has_for_its_host(
         (uuid,) = (peer.uuid for peer in state.peers if "node3" in peer.names)
         return on_node3()(replace(state, hosts={**state.hosts, "node3.lan": uuid}))
 
-    run = Fake(**{"volume status": ["status_dead", "status"], "volume heal": "heal_dead"})
+    answers: Answers = {"volume status": ["status_dead", "status"], "volume heal": "heal_dead"}
+    run = Fake(**answers)
     site = Site(run, item(bricks=bricks, reset=bricks[2:3]), tmp_path, change)
     found = site.plan(site.read())
     assert found.refusals == []
