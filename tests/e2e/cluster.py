@@ -159,8 +159,8 @@ def locked(lab: Lab, node: str) -> bool:
 
 def booted_well(lab: Lab, node: str) -> bool:
     """Tell whether a node's last boot met no circle of units, and no unit failed."""
-    circle = lab.fails(node, "journalctl -b --no-pager | grep -i 'ordering cycle'")
-    return circle and lab.out(node, "systemctl list-units --failed --no-legend --plain") == ""
+    no_circle = lab.fails(node, "journalctl -b --no-pager | grep -i 'ordering cycle'")
+    return no_circle and lab.out(node, "systemctl list-units --failed --no-legend --plain") == ""
 
 
 def running_guests(lab: Lab) -> dict[str, str]:

@@ -45,7 +45,7 @@ def die_at(playbook: str, options: list[str], moments: Sequence[tuple[str, float
 
 
 def run_and_kill(playbook: str, options: list[str], task: str, delay: float) -> bool:
-    """Let a run of a playbook on the lab die."""
+    """Let a run of a playbook on the lab die; tell whether it did."""
     argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/lab", f"playbooks/{playbook}"]
     return die_in([*argv, *options], task, delay)
 
